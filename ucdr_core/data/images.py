@@ -1,0 +1,132 @@
+"""Images decoded once into a packed uint8 cache, and augmentation of whole batches on the device."""
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from tqdm import tqdm
+
+from .. import paths
+from .manifest import DataError, Manifest
+
+
+def read(manifest: Manifest, row: int) -> Image.Image:
+    """One image, RGB on white, turned upright.  Raises DataError naming a file that is no readable image."""
+    path = manifest.samples.path.iloc[row]
+    try:
+        if manifest.root.is_dir():
+            data = (manifest.root / path).read_bytes()
+        else:
+            data = _opened(manifest.root).read(path)
+        image = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+        if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        return image.convert("RGB")
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
+        raise DataError(f"{manifest.root / path} is not a readable image ({error}); mend it or take it out") from error
+
+
+@lru_cache(maxsize=2)
+def _opened(path: Path) -> zipfile.ZipFile:
+    return zipfile.ZipFile(path)  # once: its directory of thousands of members takes longer to read than an image
+
+
+def packed(manifest: Manifest, size_px: int, progress: bool = True) -> np.ndarray:
+    """All images of the manifest as (n, size_px, size_px, 3) uint8, memory-mapped from the cache, decoded on first use.
+
+    Images are squashed to a square, as the papers' code does.  Raises DataError listing every unreadable file.
+    """
+    path = paths.cache() / "images" / f"{manifest.name}-{manifest.fingerprint}-{size_px}px.npy"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}.partial")
+        pixels = np.lib.format.open_memmap(partial, "w+", np.uint8, (len(manifest), size_px, size_px, 3))
+        unreadable = []
+
+        def decode(row: int) -> None:
+            try:
+                image = read(manifest, row)
+            except DataError as error:
+                unreadable.append(str(error))
+                return
+            if image.size != (size_px, size_px):
+                image = image.resize((size_px, size_px), Image.Resampling.BICUBIC)
+            pixels[row] = np.asarray(image)
+
+        with ThreadPoolExecutor(4) as pool:
+            rows = tqdm(pool.map(decode, range(len(manifest))), total=len(manifest), desc="decoding", unit="img", disable=not progress)
+            for _ in rows:
+                pass
+        if unreadable:
+            partial.unlink()
+            raise DataError(f"{len(unreadable)} of {len(manifest)} files could not be read:\n" + "\n".join(sorted(unreadable)[:50]))
+        pixels.flush()
+        del pixels
+        partial.replace(path)
+    return np.load(path, mmap_mode="r")
+
+
+def augment(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Random resized crop (area .8 to 1, ratio 3/4 to 4/3), horizontal flip (.5) and colour jitter (.4), batched on the device.
+
+    pixels (B, 3, H, W) in [0, 1] -> the same shape and range.  Hue is left out: the other three are a linear map per image.
+    Source: SnMpNet's training transform (mvp18/UCDR).
+    """
+    count, device, dtype = len(pixels), pixels.device, pixels.dtype
+
+    def uniform(low: float, high: float) -> torch.Tensor:
+        return (low + (high - low) * torch.rand(count, generator=generator, dtype=torch.float64)).to(device, dtype)
+
+    area, ratio = uniform(0.8, 1.0), torch.exp(uniform(np.log(3 / 4), np.log(4 / 3)))
+    width, height = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
+    flip = torch.sign(uniform(-1, 1))
+    theta = torch.zeros(count, 2, 3, device=device, dtype=dtype)
+    theta[:, 0, 0], theta[:, 0, 2] = width * flip, uniform(-1, 1) * (1 - width)
+    theta[:, 1, 1], theta[:, 1, 2] = height, uniform(-1, 1) * (1 - height)
+    grid = torch.nn.functional.affine_grid(theta, pixels.shape, align_corners=False)
+    pixels = torch.nn.functional.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
+
+    def per_image(values: torch.Tensor) -> torch.Tensor:
+        return values[:, None, None, None]
+
+    luma = torch.tensor([0.299, 0.587, 0.114], device=device, dtype=dtype)[:, None, None]
+    pixels = (pixels * per_image(uniform(0.6, 1.4))).clamp(0, 1)  # brightness
+    grey = (pixels * luma).sum(1, keepdim=True)
+    pixels = (grey.mean((2, 3), keepdim=True) * (1 - (c := per_image(uniform(0.6, 1.4)))) + pixels * c).clamp(0, 1)  # contrast
+    grey = (pixels * luma).sum(1, keepdim=True)
+    return (grey * (1 - (s := per_image(uniform(0.6, 1.4)))) + pixels * s).clamp(0, 1)  # saturation
+
+
+@lru_cache(maxsize=1)
+def jigsaw_permutations(count: int, tiles: int = 9, seed: int = 0) -> np.ndarray:
+    """`count` permutations of the tiles, chosen greedily for a large Hamming distance to one another: (count, tiles) int.
+
+    Source: Noroozi and Favaro (ECCV 2016), algorithm 1, as used by JiGen and EISNet; over 2,000 random candidates.
+    """
+    random = np.random.default_rng(seed)
+    candidates = np.array([random.permutation(tiles) for _ in range(2000)])
+    chosen = [candidates[0]]
+    distance = (candidates != chosen[0]).sum(1)
+    while len(chosen) < count:
+        best = int(distance.argmax())
+        chosen.append(candidates[best])
+        distance = np.minimum(distance, (candidates != candidates[best]).sum(1))
+    return np.array(chosen)
+
+
+def shuffle_tiles(pixels: np.ndarray, permutation: np.ndarray) -> np.ndarray:
+    """(H, W, 3) with its 3 x 3 tiles rearranged: tile k of the result is tile permutation[k].  A rest of H mod 3 pixels is kept."""
+    side = pixels.shape[0] // 3
+    result = pixels.copy()
+    for target, source in enumerate(permutation):
+        (ty, tx), (sy, sx) = divmod(target, 3), divmod(int(source), 3)
+        result[ty * side:(ty + 1) * side, tx * side:(tx + 1) * side] = pixels[sy * side:(sy + 1) * side, sx * side:(sx + 1) * side]
+    return result

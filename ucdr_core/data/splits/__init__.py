@@ -1,0 +1,143 @@
+"""Split: which classes are trained on, validated, tested.  The published lists are the JSON files beside this module."""
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from ... import paths
+from ..manifest import DataError, Manifest
+
+FOLDER = Path(__file__).parent
+
+
+def unified(name: str) -> str:
+    """Class names are compared with spaces and hyphens read as underscores: folders and lists disagree about them."""
+    return name.replace(" ", "_").replace("-", "_")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Class names of the three parts.  `words` says which words stand for a class whose name has no class vector.
+
+    Raises DataError where two parts share a class, or where a part that must not be empty is.
+    """
+
+    name: str
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+    test: tuple[str, ...]
+    source: str = ""
+    words: dict[str, str] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self):
+        parts = {"train": self.train, "val": self.val, "test": self.test}
+        for part, classes in parts.items():
+            repeated = {c for c in classes if [unified(other) for other in classes].count(unified(c)) > 1}
+            if repeated:
+                raise DataError(f"split {self.name!r} lists {_some(repeated)} more than once in {part!r}")
+        for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
+            both = {unified(c) for c in parts[one]} & {unified(c) for c in parts[other]}
+            if both:
+                raise DataError(f"split {self.name!r}: {_some(both)} are in both {one!r} and {other!r}; a class has one part")
+        for part in ("train", "test"):
+            if not parts[part]:
+                raise DataError(f"split {self.name!r} has no classes in {part!r}")
+
+    def resolve(self, manifest: Manifest) -> Split:
+        """The same split under the manifest's own class names.  Raises DataError naming classes that the manifest lacks."""
+        known: dict[str, str] = {}
+        for class_name in manifest.classes:
+            if unified(class_name) in known:
+                raise DataError(f"{manifest.root}: classes {known[unified(class_name)]!r} and {class_name!r} are one name here; rename one")
+            known[unified(class_name)] = class_name
+        absent = [c for c in (*self.train, *self.val, *self.test) if unified(c) not in known]
+        if absent:
+            raise DataError(
+                f"split {self.name!r} names classes that data set {manifest.name!r} ({manifest.root}) does not have: {_some(absent)}; "
+                "take them out of the split file, or add their images"
+            )
+        own = {part: tuple(known[unified(c)] for c in getattr(self, part)) for part in ("train", "val", "test")}
+        return replace(self, **own, words={known.get(unified(c), c): words for c, words in self.words.items()})
+
+    def save(self, path: Path) -> None:
+        content = {"name": self.name, "source": self.source, "words": self.words,
+                   "train": list(self.train), "val": list(self.val), "test": list(self.test)}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        partial.replace(path)
+
+
+def names() -> list[str]:
+    return sorted(path.stem for path in FOLDER.glob("*.json"))
+
+
+def load(name_or_path: str | Path) -> Split:
+    """The shipped split of this name, or the one in a JSON file: {"train": [...], "val": [...], "test": [...], "words": {...}}.
+
+    Raises DataError where there is no such split, or where the file is not one.
+    """
+    path = Path(name_or_path).expanduser()
+    if not path.suffix == ".json":
+        path = FOLDER / f"{name_or_path}.json"
+    if not path.is_file():
+        raise DataError(f"there is no split {str(name_or_path)!r}; shipped are {', '.join(names())}; or give the path of a .json file")
+    try:
+        content = json.loads(path.read_text())
+        parts = {}
+        for part in ("train", "val", "test"):
+            classes = content.get(part, []) if part == "val" else content[part]
+            if not isinstance(classes, list) or not all(isinstance(c, str) for c in classes):
+                raise TypeError(f"{part!r} must be a list of class names")
+            parts[part] = tuple(classes)
+        words = content.get("words", {})
+        if not isinstance(words, dict) or not all(isinstance(w, str) for w in words.values()):
+            raise TypeError("'words' must map class names to words")
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path} is no split file ({error}); it needs the lists 'train', 'val' and 'test'") from error
+    return Split(content.get("name", path.stem), source=str(content.get("source", "")), words=words, **parts)
+
+
+def draw(classes, seed: int = 0, unseen: float = 0.25, validation: float = 0.125) -> Split:
+    """A random split: a quarter of the classes unseen, an eighth validation.  Depends on the names and the seed alone."""
+    ordered = sorted(classes)
+    n_test, n_val = max(1, round(unseen * len(ordered))), max(1, round(validation * len(ordered)))
+    if len(ordered) < n_test + n_val + 2:
+        raise DataError(f"{len(ordered)} classes are too few to draw a split from: at least 4 are needed")
+    random.Random(seed).shuffle(ordered)
+    test, val, train = ordered[:n_test], ordered[n_test:n_test + n_val], ordered[n_test + n_val:]
+    return Split(f"drawn-seed{seed}", tuple(sorted(train)), tuple(sorted(val)), tuple(sorted(test)),
+                 source=f"drawn by ucdr_core.data.splits.draw, seed {seed}")
+
+
+def folds(split: Split, number: int, seed: int = 0) -> list[Split]:
+    """`number` splits of the same classes whose test parts partition them; validation takes as many as the given split's."""
+    ordered = sorted((*split.train, *split.val, *split.test))
+    random.Random(seed).shuffle(ordered)
+    result = []
+    for fold in range(number):
+        test = ordered[fold::number]
+        rest = [c for c in ordered if c not in set(test)]
+        random.Random(f"{seed}-{fold}").shuffle(rest)
+        val, train = rest[:len(split.val)], rest[len(split.val):]
+        result.append(Split(f"{split.name}_fold{fold}", tuple(sorted(train)), tuple(sorted(val)), tuple(sorted(test)),
+                            source=f"fold {fold} of {number} over the classes of {split.name}, seed {seed}", words=split.words))
+    return result
+
+
+def for_manifest(manifest: Manifest, name_or_path: str | None, seed: int = 0) -> Split:
+    """The named split under the manifest's class names; with no name, one is drawn, stored and its file said in `source`."""
+    if name_or_path is not None:
+        return load(name_or_path).resolve(manifest)
+    path = paths.drawn_splits() / f"{manifest.name}-{manifest.fingerprint}-seed{seed}.json"
+    if not path.exists():
+        drawn = draw(manifest.classes, seed)
+        replace(drawn, name=path.stem, source=f"{drawn.source}; stored in {path}").save(path)
+    return load(path).resolve(manifest)
+
+
+def _some(items, limit: int = 10) -> str:
+    items = sorted(items)
+    return ", ".join(map(repr, items[:limit])) + (f" and {len(items) - limit} more" if len(items) > limit else "")

@@ -1,0 +1,37 @@
+"""Every path there is.  Notebooks, nbval and papermill start in different folders, so nothing is relative to the current one."""
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent
+REPOSITORY = PACKAGE.parent
+
+
+def home() -> Path:
+    """Folder for runs, caches and drawn splits: $UCDR_HOME, else `.ucdr` in the repository, else `~/.cache/ucdr`."""
+    if os.environ.get("UCDR_HOME"):
+        return Path(os.environ["UCDR_HOME"]).expanduser().resolve()
+    if (REPOSITORY / "pyproject.toml").exists():
+        return REPOSITORY / ".ucdr"
+    return Path.home() / ".cache" / "ucdr"
+
+
+def runs() -> Path:
+    return home() / "runs"
+
+
+def cache() -> Path:
+    return home() / "cache"
+
+
+def drawn_splits() -> Path:
+    return home() / "splits"
+
+
+def run_notebook() -> Path:
+    """The papermill template of one run.  Raises FileNotFoundError outside a checkout of the repository."""
+    path = REPOSITORY / "notebooks" / "run.ipynb"
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing: run from a checkout of the repository, or use `ucdr run --no-notebook`")
+    return path
