@@ -1,0 +1,65 @@
+"""Loss terms and the mixing of samples that several methods share."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+
+def cosine_logits(f: torch.Tensor, class_vectors: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
+    """cos(f, a_k) / temperature: f (B, D), class_vectors (C, D) -> (B, C).  SnMpNet, equation 6, has no temperature (1)."""
+    return functional.normalize(f, dim=1) @ functional.normalize(class_vectors, dim=1).T / temperature
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """Partner and share of each sample of a batch: x~ = r x_i + (1 - r) x_j."""
+
+    partner: torch.Tensor  # (B,) int, j
+    r: torch.Tensor  # (B,) in [0, 1]
+
+    def of(self, values: torch.Tensor) -> torch.Tensor:
+        """(B, ...) -> (B, ...) mixed.  SnMpNet, equation 3."""
+        r = self.r.view(-1, *[1] * (values.ndim - 1))
+        return r * values + (1 - r) * values[self.partner]
+
+
+def mixing_schedule(epoch: int, beta: float, step: int) -> tuple[float, float]:
+    """(beta of this epoch, probability gamma that the partner has the sample's own domain).
+
+    Epochs 0 to s mix within domains, up to epoch 2s ever more across them, then only across; s = step.
+    Source: options and trainer of mvp18/UCDR, after mancinimassimiliano/CuMix.
+    """
+    if step <= 0:
+        return beta, 0.0
+    return min(beta, max(beta * epoch / step, 0.1)), float(np.clip((2 * step - epoch) / step, 0, 1))
+
+
+def draw_mixing(domains: torch.Tensor, beta: float, gamma: float, random: np.random.Generator, dtype: torch.dtype) -> Mixing:
+    """Partners for a batch whose domains (B,) stand in blocks of equal size.
+
+    r ~ Beta(beta, beta) per sample; the partner is of the own domain with probability gamma, else of another one, which a
+    random cyclic shift of the domains names for the whole batch.
+    """
+    count = len(domains)
+    blocks = int((domains[1:] != domains[:-1]).sum()) + 1 if count else 0
+    size = count // max(blocks, 1)
+    if blocks * size != count:
+        raise ValueError(f"a batch of {count} samples does not divide into {blocks} equal blocks, one per domain")
+    block, place = np.divmod(np.arange(count), size)
+    across = (random.random(count) >= gamma) & (blocks > 1)
+    shift = random.integers(1, blocks) if blocks > 1 else 0
+    own, other = (np.concatenate([random.permutation(size) for _ in range(blocks)]) for _ in range(2))
+    partner = np.where(across, (block + shift) % blocks * size + other, block * size + own)
+    r = random.beta(beta, beta, count)
+    return Mixing(torch.from_numpy(partner).to(domains.device), torch.from_numpy(r).to(domains.device, dtype))
+
+
+def mixed_cross_entropy(logits: torch.Tensor, labels: torch.Tensor, mixing: Mixing) -> torch.Tensor:
+    """r l(., y_i) + (1 - r) l(., y_j), averaged over the batch.  SnMpNet, equations 5 and 8."""
+    log_p = logits.log_softmax(1)
+    own = -log_p.gather(1, labels[:, None])[:, 0]
+    partner = -log_p.gather(1, labels[mixing.partner][:, None])[:, 0]
+    return (mixing.r * own + (1 - mixing.r) * partner).mean()

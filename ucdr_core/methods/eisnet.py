@@ -1,0 +1,102 @@
+"""EISNet-retrieval: EISNet (Wang et al., ECCV 2020) with a semantic layer, as SnMpNet's supplement (A.1) builds it.
+
+Trunk -> average pooling -> g, and on g: (i) a linear semantic layer with the cosine cross-entropy to the class vectors, (ii) a
+31-way jigsaw classifier, (iii) a 128-d metric embedding with a triplet loss whose semi-hard negatives come from a momentum queue.
+No attention.  Retrieval by Euclidean distance between the outputs of (i).
+"""
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ..losses import cosine_logits
+from .base import Batch, Method, pooled, shared_adapter
+
+
+def queue_triplet_loss(
+    anchors: torch.Tensor, labels: torch.Tensor, keys: torch.Tensor, key_labels: torch.Tensor, margin: float, negatives: int
+) -> torch.Tensor:
+    """Triplet loss with semi-hard negatives from a queue: unit anchors (B, d), unit keys (M, d) -> scalar, 0 where no triplet violates it.
+
+    For each anchor and its farthest key of the same class, the hardest `negatives` keys of other classes that are farther than
+    that positive but by less than the margin.  Squared Euclidean distances of unit vectors, so in [0, 4].
+    """
+    distance = 2 - 2 * anchors @ keys.T
+    same = labels[:, None] == key_labels
+    positive = distance.masked_fill(~same, -1).max(1).values
+    semi_hard = ~same & (distance > positive[:, None]) & (distance < positive[:, None] + margin) & (positive >= 0)[:, None]
+    violation = (positive[:, None] - distance + margin).masked_fill(~semi_hard, 0)
+    hardest = violation.topk(min(negatives, violation.shape[1]), dim=1).values
+    found = hardest > 0
+    return hardest.sum() / found.sum().clamp(min=1)
+
+
+class EISNet(Method):
+    @dataclass(frozen=True)
+    class Options:
+        weight_jigsaw: float = 0.7
+        weight_triplet: float = 0.5
+        jigsaw_share: float = 0.1  # of the samples are shown shuffled
+        margin: float = 2.0
+        negatives: int = 256
+        queue: int = 1024
+        momentum: float = 0.999
+        temperature: float = 1.0
+        distance: Literal["euclidean", "cosine"] = "euclidean"
+        adapter_rank: int = 32  # frozen regime only
+
+    uses_class_vectors = True
+    wants_jigsaw = True
+
+    def __init__(self, upper: nn.Module, channels: int, class_vectors: torch.Tensor, options: Options):
+        super().__init__(upper, channels, class_vectors, options)
+        self.adapter = shared_adapter(upper, channels, options.adapter_rank)
+        self.semantic = nn.Linear(channels, class_vectors.shape[1])
+        self.jigsaw = nn.Linear(channels, 31)
+        self.metric = nn.Linear(channels, 128)
+        self.slow = copy.deepcopy(nn.ModuleDict({"upper": upper, "adapter": self.adapter, "metric": self.metric})).requires_grad_(False)
+        self.register_buffer("keys", torch.zeros(options.queue, 128))
+        self.register_buffer("key_labels", torch.full((options.queue,), -1))
+
+    def features(self, inputs: torch.Tensor) -> torch.Tensor:
+        """g (B, channels)."""
+        return self.adapter(pooled(self.upper(inputs)))
+
+    def embed(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.semantic(self.features(inputs))
+
+    def losses(self, batch: Batch, epoch: int, random) -> dict[str, torch.Tensor]:
+        options = self.options
+        shuffled = torch.from_numpy(random.random(len(batch.labels)) < options.jigsaw_share).to(batch.labels.device)
+        inputs = torch.where(shuffled.view(-1, *[1] * (batch.inputs.ndim - 1)), batch.jigsaw_inputs, batch.inputs)
+        g = self.features(inputs)
+        whole = ~shuffled
+        terms = {
+            "ce": functional.cross_entropy(cosine_logits(self.semantic(g), self.class_vectors, options.temperature), batch.labels),
+            "jigsaw": options.weight_jigsaw * functional.cross_entropy(self.jigsaw(g), torch.where(shuffled, batch.jigsaw_labels, 0)),
+        }
+        anchors = functional.normalize(self.metric(g[whole]), dim=1)
+        with torch.no_grad():
+            slow = self.slow["adapter"](pooled(self.slow["upper"](batch.inputs)))
+            self._enqueue(functional.normalize(self.slow["metric"](slow), dim=1), batch.labels)
+        terms["triplet"] = options.weight_triplet * queue_triplet_loss(
+            anchors, batch.labels[whole], self.keys, self.key_labels, options.margin, options.negatives)
+        return terms
+
+    def _enqueue(self, keys: torch.Tensor, labels: torch.Tensor) -> None:
+        self.keys = torch.cat([keys, self.keys])[:len(self.keys)]
+        self.key_labels = torch.cat([labels, self.key_labels])[:len(self.key_labels)]
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        fast = {"upper": self.upper, "adapter": self.adapter, "metric": self.metric}
+        for name, module in fast.items():
+            for slow, current in zip(self.slow[name].parameters(), module.parameters()):
+                slow.lerp_(current, 1 - self.options.momentum)
+            for slow, current in zip(self.slow[name].buffers(), module.buffers()):
+                slow.copy_(current)
