@@ -1,0 +1,329 @@
+"""The command line `ucdr`."""
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser("ucdr", description="Universal cross-domain retrieval, reproducibly.")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for add in (_add_data, _add_run, _add_reproduce, _add_evaluate, _add_table, _add_bench):
+        add(verbs)
+    options = parser.parse_args(arguments)
+    from .backbones import WeightsError
+    from .data import DataError
+    from .methods import OptionError
+    from .runs import RecordError
+
+    try:
+        return options.do(options) or 0
+    except (DataError, OptionError, RecordError, WeightsError, FileNotFoundError) as error:
+        print(f"ucdr {options.verb}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+def _verb(verbs, name: str, help: str, example: str) -> argparse.ArgumentParser:
+    return verbs.add_parser(name, help=help, description=help, epilog=f"example:\n  {example}", formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+# --------------------------------------------------------------------------------------------------------------- data
+
+def _add_data(verbs) -> None:
+    parser = _verb(verbs, "data", "List the data sets, or count one's images.", "ucdr data status folders --data-root ~/pictures")
+    parser.add_argument("action", choices=["list", "status"])
+    parser.add_argument("name", nargs="?", help="data set, for status")
+    parser.add_argument("--data-root", help="folder of <domain>/<class>/<image file>, for data set 'folders'")
+    parser.set_defaults(do=_data)
+
+
+def _data(options) -> None:
+    from . import data
+
+    if options.action == "list":
+        for name in data.names():
+            view = data.EMOJI_VIEWS.get(name.removeprefix("emoji-"))
+            print(f"{name:18} {view[1] if view else 'own pictures, <domain>/<class>/<image file>' if name == 'folders' else 'EmojiDomains, all nine domains'}")
+        return
+    manifest = data.load(options.name or "emoji", options.data_root)
+    counts = manifest.counts()
+    print(f"{manifest.name}: {len(manifest)} images, {len(manifest.classes)} classes, fingerprint {manifest.fingerprint}, root {manifest.root}")
+    for domain in manifest.domains:
+        own = counts.loc[domain]
+        print(f"  {domain:16} {own.sum():6} images in {(own > 0).sum()} classes, {own[own > 0].min()} to {own.max()} per class")
+
+
+# ---------------------------------------------------------------------------------------------------------------- run
+
+def _add_run(verbs) -> None:
+    from .methods import METHODS
+    from .runs import TrainSpec
+
+    parser = _verb(
+        verbs, "run", "Train one method and score it: validates the values, then executes notebooks/run.ipynb through papermill.",
+        "ucdr run snmpnet --dataset folders --data-root PATH --protocol zs_sbir --query-domain quickdraw --gallery-domain photo --seed 0")
+    parser.add_argument("method", choices=sorted(METHODS))
+    parser.add_argument("--dataset", default="emoji-sketchy")
+    parser.add_argument("--data-root", help="folder of <domain>/<class>/<image file>, for --dataset folders")
+    parser.add_argument("--split", help="shipped split or JSON file; default: `emoji` for the emoji sets, else drawn and stored")
+    parser.add_argument("--protocol", default="zs_sbir", choices=["zs_sbir", "gzs_sbir", "uccdr", "udcdr", "ucdr"])
+    parser.add_argument("--query-domain", help="default: sketch")
+    parser.add_argument("--gallery-domain", help="default: photo, or real for emoji-domainnet")
+    parser.add_argument("--train-domains", help="comma-separated; default: what the protocol says")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE",
+                        help="any other value: a spec's (regime=finetune), a method option's (options.kappa=4) or the recipe's (recipe.lr=1e-3)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1")
+    parser.add_argument("--no-notebook", action="store_true", help="train in this process instead of through papermill")
+    parser.add_argument("--json", action="store_true", help="print the scores as one JSON object")
+    parser.epilog += "\n\nspec values: " + ", ".join(f.name for f in fields(TrainSpec))
+    parser.set_defaults(do=_run)
+
+
+def spec_from_options(options):
+    """The TrainSpec that `ucdr run`'s options mean."""
+    from .data import DataError, load
+    from .methods import METHODS, OptionError
+    from .papers.snmpnet import COMMON, RECIPE, SNMPNET
+    from .runs import TrainSpec
+
+    manifest = load(options.dataset, options.data_root)
+    gallery = options.gallery_domain or ("real" if "real" in manifest.domains else "photo")
+    query = options.query_domain or "sketch"
+    for domain in (gallery, query):
+        manifest.check_domain(domain)
+    if query == gallery:
+        raise DataError(f"the query domain and the gallery domain are both {query!r}")
+    if options.train_domains:
+        domains = tuple(options.train_domains.split(","))
+    elif options.protocol in ("zs_sbir", "gzs_sbir"):
+        domains = (query, gallery)
+    elif options.protocol == "uccdr":
+        domains = tuple(manifest.domains)
+    else:
+        domains = tuple(d for d in manifest.domains if d != query)
+    emoji = options.dataset.startswith("emoji")
+    values = {
+        "method": options.method, "dataset": options.dataset, "data_root": options.data_root,
+        "split": options.split or ("emoji" if emoji else None), "train_domains": domains, "gallery_domain": gallery, "seed": options.seed,
+        "gallery_held_out": 0.0 if options.protocol in ("zs_sbir", "gzs_sbir") else 0.25 if emoji else 0.08,
+        "classes_left_out": 0.2 if options.protocol == "gzs_sbir" else 0.0,
+        # The pinned numerics of the embedded tables cost a factor of ten on a large trunk; own pictures are not compared to a digit.
+        "precision": "float64" if emoji else "float32", "size_px": 96 if emoji else 128,
+    }
+    if METHODS[options.method].trained:
+        values["options"] = {**COMMON, **(SNMPNET if options.method == "snmpnet" else {})}
+        values["recipe"] = dict(RECIPE)
+    for assignment in options.set:
+        name, sign, text = assignment.partition("=")
+        if not sign:
+            raise OptionError(f"--set {assignment!r}: expected NAME=VALUE")
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError:
+            value = text
+        part, dot, rest = name.partition(".")
+        if dot and part in ("options", "recipe"):
+            values.setdefault(part, {})[rest] = value
+        else:
+            values[name] = value
+    for name in ("data_root", "split", "vectors", "weights"):  # the run notebook has another current folder
+        value = values.get(name)
+        if isinstance(value, str) and Path(value).expanduser().exists():
+            values[name] = str(Path(value).expanduser().resolve())
+    return TrainSpec.from_mapping(values)
+
+
+def _run(options) -> int:
+    from .data import protocols
+    from .runs import Store
+
+    spec = spec_from_options(options)
+    training = spec.training()
+    asked = [e for e in spec.evaluations() if e.protocol == options.protocol and e.query_domain == (options.query_domain or "sketch")]
+    if not asked:
+        raise protocols.DataError(f"this training cannot be asked {options.protocol} from {options.query_domain or 'sketch'}: "
+                                  f"it answers {', '.join(e.name for e in spec.evaluations()) or 'nothing'}")
+    for evaluation in asked:
+        protocols.ask(training, evaluation)  # fails before hours of training, not after
+    say = sys.stderr if options.json else sys.stdout
+    print(f"run {spec.key}: {spec.method} on {training.manifest.name}, {len(training.train)} training images of {len(training.seen)} classes "
+          f"in {', '.join(training.domains)}; split {training.split.name}"
+          + (f" ({training.split.source})" if training.split.source else ""), file=say, flush=True)
+    store = Store()
+    if options.no_notebook:
+        record = store.make(spec, device=options.device)
+    else:
+        record = _through_papermill(spec, options.device)
+    if options.json:
+        print(json.dumps({"run": record.key, "folder": str(record.folder), "scores": {e.name: record.scores(e.name) for e in asked}}, indent=1))
+    else:
+        print(f"record {record.folder}")
+        for evaluation in asked:
+            print(f"{evaluation.name} ({record.result['counts'][evaluation.name]['queries']} queries, "
+                  f"{record.result['counts'][evaluation.name]['gallery']} gallery images): "
+                  + "  ".join(f"{name} {value:.3f}" for name, value in record.scores(evaluation.name).items()))
+    return 0
+
+
+def _through_papermill(spec, device: str):
+    """Executes the run notebook; its executed copy is kept beside the record."""
+    import papermill
+
+    from . import paths
+    from .runs import Store
+
+    store = Store()
+    store.root.mkdir(parents=True, exist_ok=True)
+    executed = store.root / f".{spec.key}.ipynb"
+    try:
+        papermill.execute_notebook(
+            str(paths.run_notebook()), str(executed), parameters={"spec": json.dumps(spec.mapping()), "device": device},
+            kernel_name="python3", cwd=str(paths.run_notebook().parent), progress_bar=False, stderr_file=sys.stderr, log_output=False)
+    except papermill.PapermillExecutionError as error:
+        raise SystemExit(f"the run failed; its notebook is {executed}\n{error.ename}: {error.evalue}") from error
+    record = store.need(spec)
+    executed.replace(store.root / f"{spec.key}.ipynb")
+    return record
+
+
+def _add_reproduce(verbs) -> None:
+    parser = _verb(verbs, "reproduce", "Make every run of a paper that is not done yet.", "ucdr reproduce --paper snmpnet")
+    parser.add_argument("--paper", default="snmpnet")
+    parser.add_argument("--jobs", type=int, help="runs at a time; default: one per core")
+    parser.set_defaults(do=_reproduce)
+
+
+def _reproduce(options) -> int:
+    from . import papers
+    from .reproduce import reproduce
+
+    failures = reproduce(papers.specs_of(options.paper), options.jobs)
+    for spec, problem in failures:
+        print(f"FAILED {spec.key} {spec.method} {spec.dataset} seed {spec.seed}\n{problem}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+# ----------------------------------------------------------------------------------------------------------- evaluate
+
+def _add_evaluate(verbs) -> None:
+    parser = _verb(verbs, "evaluate", "Score anyone's embeddings: .npz files with arrays `embeddings` (n, d) and `labels` (n,).",
+                   "ucdr evaluate --query q.npz --gallery g.npz --distance cosine --json")
+    parser.add_argument("--query", required=True, type=Path)
+    parser.add_argument("--gallery", required=True, type=Path)
+    parser.add_argument("--distance", choices=["euclidean", "cosine"], default="euclidean")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(do=_evaluate)
+
+
+def _evaluate(options) -> int:
+    from .retrieval import evaluate
+
+    arrays = []
+    for path in (options.query, options.gallery):
+        try:
+            arrays.append(read_embeddings(path))
+        except ValueError as error:
+            print(f"ucdr evaluate: {error}", file=sys.stderr)
+            return 2
+    (queries, query_labels), (gallery, gallery_labels) = arrays
+    try:
+        scores = evaluate(queries, query_labels, gallery, gallery_labels, options.distance, progress=sys.stderr.isatty())
+    except ValueError as error:
+        print(f"ucdr evaluate: {error} (query {options.query}, gallery {options.gallery})", file=sys.stderr)
+        return 2
+    if scores.without_relevant:
+        print(f"ucdr evaluate: {scores.without_relevant} of {len(queries)} queries have no relevant item in the gallery and score 0", file=sys.stderr)
+    if options.json:
+        print(json.dumps({**scores.mean, "queries": len(queries), "gallery": len(gallery), "queries_without_relevant": scores.without_relevant,
+                          "distance": options.distance, "arithmetic": scores.arithmetic}))
+    else:
+        for name, value in scores.mean.items():
+            print(f"{name:12} {value:.4f}")
+    return 0
+
+
+def read_embeddings(path: Path):
+    """Arrays `embeddings` and `labels` of an .npz file.  Raises ValueError naming the file and what it lacks; reads no pickles."""
+    import zipfile
+
+    import numpy as np
+
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist")
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            if not hasattr(content, "files"):
+                raise ValueError(f"{path} is one array, not an .npz file with `embeddings` and `labels`")
+            missing = [name for name in ("embeddings", "labels") if name not in content.files]
+            if missing:
+                raise ValueError(f"{path} lacks {' and '.join(missing)}; it has {', '.join(content.files) or 'nothing'}")
+            try:
+                return content["embeddings"], content["labels"]
+            except ValueError as error:
+                raise ValueError(f"{path} holds pickled objects, which are not read; save plain numbers and text ({error})") from error
+    except (zipfile.BadZipFile, EOFError, OSError) as error:
+        raise ValueError(f"{path} is no .npz file ({error})") from error
+    except ValueError as error:
+        raise error if str(path) in str(error) else ValueError(f"{path} is no .npz file ({error})") from error
+
+
+# -------------------------------------------------------------------------------------------------------------- table
+
+def _add_table(verbs) -> None:
+    parser = _verb(verbs, "table", "Print a paper's table beside ours.", "ucdr table snmpnet table2")
+    parser.add_argument("paper")
+    parser.add_argument("name")
+    parser.add_argument("--runs", action="store_true", help="list the runs behind it instead")
+    parser.set_defaults(do=_table)
+
+
+def _table(options) -> int:
+    from . import papers, tables
+
+    try:
+        builders = papers.load(options.paper).TABLES
+        builder = builders[options.name]
+    except KeyError as error:
+        known = f"; {options.paper} has {', '.join(builders)}" if "builders" in locals() else ""
+        print(f"ucdr table: {error.args[0]!r} is unknown{known}", file=sys.stderr)
+        return 2
+    if options.runs:
+        for row in builder().rows:
+            for spec in row.specs:
+                print(spec.key, f"{row.group}/{row.label}", f"seed {spec.seed}")
+    else:
+        print(tables.table(options.paper, options.name).text)
+    return 0
+
+
+# -------------------------------------------------------------------------------------------------------------- bench
+
+def _add_bench(verbs) -> None:
+    parser = _verb(verbs, "bench", "Measure this machine: exact retrieval metrics at full size and against scikit-learn; or how far numbers move between instruction sets.",
+                   "ucdr bench retrieval")
+    parser.add_argument("what", choices=["retrieval", "numerics"])
+    parser.add_argument("--queries", type=int, default=92_000)
+    parser.add_argument("--gallery", type=int, default=54_000)
+    parser.add_argument("--dimension", type=int, default=512)
+    parser.set_defaults(do=_bench)
+
+
+def _bench(options) -> int:
+    from . import bench
+
+    if options.what == "numerics":
+        bench.numerics()
+    else:
+        bench.retrieval(options.queries, options.gallery, options.dimension)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""Seeds, folds, paired differences, verdicts."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from .runs import RunRecord
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean of a metric over runs and its standard deviation (n - 1); no deviation for one run or for runs that cannot differ."""
+
+    mean: float
+    deviation: float | None
+    count: int
+
+
+def spread(records: list[RunRecord], evaluation: str, metric: str) -> Spread:
+    values = np.array([record.scores(evaluation)[metric] for record in records])
+    return Spread(float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else None, len(values))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """a - b with its 95% interval, and what it was computed over."""
+
+    mean: float
+    standard_error: float
+    low: float
+    high: float
+    over: str
+
+    @property
+    def verdict(self) -> str:
+        return "higher" if self.low > 0 else "lower" if self.high < 0 else "undecided"
+
+
+def over_folds(pairs: list[tuple[list[list[RunRecord]], list[list[RunRecord]], str]], metric: str) -> Difference:
+    """Paired over class folds: each pair is (a[fold][seed], b[fold][seed], evaluation); pairs and seeds are averaged.
+
+    The standard error is that of the fold means (folds share training classes, so it is somewhat too small); the interval is
+    Student's with folds - 1 degrees of freedom.
+    """
+    def means(folds: list[list[RunRecord]], evaluation: str) -> np.ndarray:
+        return np.array([np.mean([record.scores(evaluation)[metric] for record in seeds]) for seeds in folds])
+
+    differences = np.mean([means(a, evaluation) - means(b, evaluation) for a, b, evaluation in pairs], axis=0)
+    error = float(differences.std(ddof=1) / np.sqrt(len(differences)))
+    half = float(stats.t.ppf(0.975, len(differences) - 1)) * error
+    centre = float(differences.mean())
+    return Difference(centre, error, centre - half, centre + half, f"{len(differences)} folds x {len(pairs[0][0][0])} seeds")
+
+
+def over_queries(a: list[RunRecord], b: list[RunRecord], evaluation: str, metric: str, draws: int = 2000) -> Difference:
+    """Paired over queries on one split: bootstrap over (seed, query), percentile interval.
+
+    A reference row without seeds is compared with every seed of the other.
+    """
+    def values(records: list[RunRecord]) -> np.ndarray:
+        return np.stack([record.per_query(evaluation, metric).astype(np.float64) for record in records])
+
+    own, other = values(a), values(b)
+    seeds = max(len(own), len(other))
+    differences = np.broadcast_to(own, (seeds, own.shape[1])) - np.broadcast_to(other, (seeds, other.shape[1]))
+    random = np.random.default_rng(0)
+    means = np.empty(draws)
+    for draw in range(draws):
+        chosen = differences[random.integers(0, seeds, seeds)]
+        means[draw] = chosen[:, random.integers(0, own.shape[1], own.shape[1])].mean()
+    low, high = np.percentile(means, [2.5, 97.5])
+    return Difference(float(differences.mean()), float(means.std(ddof=1)), float(low), float(high),
+                      f"{seeds} seeds x {own.shape[1]} queries")

@@ -1,0 +1,128 @@
+"""Tables: the paper's number, ours, and what is behind it, as MyST Markdown that nbval can compare.
+
+Everything printed here is the same on every machine: means and deviations to three digits (see the book's page on numerics for the
+measurement), and run names that are hashes of what was run.
+"""
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from . import papers, statistics
+from .papers import Claim, Row, Table
+from .runs import RunRecord, Store, TrainSpec
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """Markdown text that a notebook shows as a numbered table."""
+
+    text: str
+
+    def _repr_markdown_(self) -> str:
+        return self.text
+
+
+def table(paper: str, name: str, groups: list[str] | None = None) -> Rendered:
+    """A paper's table beside ours.  `groups` picks some of its groups (query domains).
+
+    Raises KeyError for an unknown table, RecordError where a run is missing, naming it.
+    """
+    return render(papers.load(paper).TABLES[name](), Store(), groups)
+
+
+def render(built: Table, store: Store, groups: list[str] | None = None) -> Rendered:
+    rows = [row for row in built.rows if groups is None or row.group in groups]
+    header = [*([built.group_header] if built.group_header else []), "Method", *(title for pair in built.columns for title in pair)]
+    lines = []
+    last = None
+    for row in rows:
+        records = [store.need(spec) for spec in row.specs]
+        cells = [_number(cell.reported) + "|" + _spread(records, cell.evaluation, cell.metric) for cell in row.cells]
+        label = row.label + (f" *({row.mark})*" if row.mark else "")
+        group = [row.group if row.group != last else ""] if built.group_header else []
+        last = row.group
+        lines.append("|".join(["", *group, label, *cells, ""]))
+    keys = sorted({spec.key for row in rows for spec in row.specs})
+    footer = _provenance([spec for row in rows for spec in row.specs], keys, f"ucdr table {built.paper} {built.name} --runs")
+    return Rendered(_markdown(f"{built.paper}-{built.name}", built.caption, header, lines, footer, numbers_from=2 if built.group_header else 1))
+
+
+def claims(paper: str, name: str) -> Rendered:
+    """The order that a table claims, as paired differences over class folds and seeds, beside the paper's."""
+    store = Store()
+    lines, specs = [], []
+    for claim in papers.load(paper).CLAIMS[name]():
+        difference = difference_of(claim, store)
+        specs += [spec for pair in claim.pairs for side in (pair.ours, pair.other) for fold in side for spec in fold]
+        lines.append("|".join(["", claim.text, _signed(claim.reported), f"{difference.mean:+.3f} ({difference.standard_error:.3f})",
+                               f"{difference.low:+.3f} to {difference.high:+.3f}", verdict(claim, difference), ""]))
+    header = ["Difference", "Paper, mAP@200", "Ours, mAP@all (s.e.)", "95% interval", "Verdict"]
+    caption = f"What {name.replace('table', 'Table ')} claims, paired over {difference.over}."
+    footer = _provenance(specs, sorted({spec.key for spec in specs}), "ucdr reproduce --paper " + paper)
+    return Rendered(_markdown(f"{paper}-{name}-claims", caption, header, lines, footer, numbers_from=1))
+
+
+def difference_of(claim: Claim, store: Store) -> statistics.Difference:
+    def records(side) -> list[list[RunRecord]]:
+        return [[store.need(spec) for spec in fold] for fold in side]
+
+    return statistics.over_folds([(records(pair.ours), records(pair.other), pair.evaluation) for pair in claim.pairs], claim.metric)
+
+
+def verdict(claim: Claim, difference: statistics.Difference) -> str:
+    if claim.reported is None or difference.verdict == "undecided":
+        return difference.verdict
+    return "as in the paper" if (claim.reported > 0) == (difference.mean > 0) else "opposite to the paper"
+
+
+def against_reference(paper: str, name: str, reference: str = "Frozen, domain means removed") -> Rendered:
+    """Each trained row of a table less a reference row of its group: bootstrap over seeds and queries of the fixed split."""
+    store, built = Store(), papers.load(paper).TABLES[name]()
+    lines = []
+    compared = [row for row in built.rows if row.mark not in ("control", "transductive") and row.label not in ("Chance", "Frozen features")]
+    for row in compared:
+        other = next(r for r in built.rows if r.group == row.group and r.label == reference)
+        evaluation = row.cells[0].evaluation
+        difference = statistics.over_queries([store.need(s) for s in row.specs], [store.need(s) for s in other.specs], evaluation, row.cells[0].metric)
+        group = [row.group] if built.group_header else []
+        lines.append("|".join(["", *group, row.label, f"{difference.mean:+.3f}", f"{difference.low:+.3f} to {difference.high:+.3f}", difference.verdict, ""]))
+    header = [*([built.group_header] if built.group_header else []), "Method", "Difference, mAP@all", "95% interval", "Verdict"]
+    caption = f"{name.replace('table', 'Table ')}: each method less the reference row '{reference}'; bootstrap over seeds and queries."
+    specs = [s for row in built.rows for s in row.specs]
+    footer = _provenance(specs, sorted({s.key for s in specs}), f"ucdr table {paper} {name} --runs")
+    return Rendered(_markdown(f"{paper}-{name}-reference", caption, header, lines, footer, numbers_from=2 if built.group_header else 1))
+
+
+def _spread(records: list[RunRecord], evaluation: str, metric: str) -> str:
+    got = statistics.spread(records, evaluation, metric)
+    return f"{got.mean:.3f}" + (f" ± {got.deviation:.3f}" if got.deviation is not None else "")
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _signed(value: float | None) -> str:
+    return "" if value is None else f"{value:+.3f}"
+
+
+def _provenance(specs: list[TrainSpec], keys: list[str], how: str) -> str:
+    """One line: data, split, regime, precision, seeds, and the runs behind the table."""
+    def of(values) -> str:
+        return ", ".join(sorted({str(value) for value in values}))
+
+    named = ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
+    digest = hashlib.sha256("".join(keys).encode()).hexdigest()[:12]
+    data = of(f"{spec.dataset} ({spec.manifest().fingerprint})" for spec in specs)
+    folds = any("_fold" in (spec.split or "") for spec in specs)
+    return (
+        f"Tier E: {data}; split {'5 class folds' if folds else of(spec.split for spec in specs)}; {of(spec.backbone for spec in specs)}, "
+        f"regime {of(spec.regime for spec in specs)}, {of(spec.precision for spec in specs)}; seeds {of(spec.seed for spec in specs)}. "
+        f"{len(keys)} runs: {named} (together {digest}; `{how}`)."
+    )
+
+
+def _markdown(name: str, caption: str, header: list[str], lines: list[str], footer: str, numbers_from: int) -> str:
+    ruler = "|" + "|".join("---" if column < numbers_from else "--:" for column in range(len(header))) + "|"
+    return f":::{{table}} {caption}\n:name: {name}\n\n|{'|'.join(header)}|\n{ruler}\n" + "\n".join(lines) + f"\n:::\n\n{footer}\n"
