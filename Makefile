@@ -1,0 +1,60 @@
+# make book   environment, tier-E runs, gate, site: read it in build/_build/html/index.html
+# make test   the same from nothing in a folder of its own, with the unit tests, the mutation test of the gate and the site check
+#
+# PYTHON     the interpreter that the environment is made of (3.11)
+# TORCH_INDEX  an index of CPU or CUDA builds of torch, where pip's own configuration does not name the one you want
+PYTHON ?= python3.11
+VENV ?= .venv
+BIN = $(VENV)/bin
+TORCH_INDEX ?=
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+NBVAL = $(BIN)/python -m pytest -q --nbval --nbval-current-env --nbval-cell-timeout=600 --dist loadscope -n 2 -p no:cacheprovider notebooks
+SPHINX = $(BIN)/jupyter-book build . --toc book/_toc.yml --path-output build --quiet -n -W --keep-going
+# Two processes with two threads each slow one another down on two cores; notebooks and unit tests that run beside others take one.
+ONE_THREAD = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+.PHONY: book test env runs gate site notebooks unit mutation site-check clean
+
+book: gate site
+	@echo "open $(CURDIR)/build/_build/html/index.html"
+
+env: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(INSTALL) --constraint constraints.txt --editable '.[book,test]'
+	touch $@
+
+runs: env
+	$(BIN)/ucdr reproduce --paper snmpnet
+
+gate: runs
+	$(ONE_THREAD) $(NBVAL)
+
+# Re-executes the committed notebooks in place: for authors, after a change of code.  Look at the differences before you commit them.
+notebooks: runs
+	$(BIN)/python -m ucdr_core.notebooks
+
+site: env
+	$(SPHINX)
+
+unit: env
+	$(BIN)/python -m pytest -q -m "not gate" tests
+
+mutation: runs
+	$(BIN)/python -m pytest -q -m "gate and not site" tests
+
+site-check: runs site
+	$(BIN)/python -m pytest -q -m site tests
+
+# From nothing: runs made before do not count, so the proof has a home of its own.
+test: export UCDR_HOME = $(CURDIR)/build/test-home
+test: env
+	rm -rf build
+	$(MAKE) unit
+	$(MAKE) gate
+	$(MAKE) mutation
+	$(MAKE) site-check
+
+clean:
+	rm -rf build .ucdr
