@@ -1,0 +1,118 @@
+"""Trunks, their weights and their cuts; attention against its formula; augmentation and jigsaw."""
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from ucdr_core import backbones
+from ucdr_core.data import images
+
+REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "sketchy25" / "photo"
+
+
+@pytest.mark.parametrize("name, channels, lower", [
+    ("efficientnet_lite0", 1280, (112, 4, 4)), ("se_resnet50", 2048, (1024, 4, 4)), ("vgg16", 512, (512, 4, 4)), ("vgg16_bn", 512, (512, 4, 4)),
+])
+def test_a_cut_trunk_computes_what_the_whole_does(name, channels, lower):
+    trunk = backbones.trunk(name, "random")
+    x = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        whole = trunk(x)
+        assert whole.shape[:2] == (2, channels)
+        for regime in backbones.REGIMES:
+            below, above = trunk.split(regime)
+            torch.testing.assert_close(above(below(x)), whole)
+        assert trunk.split("last-blocks")[0](x).shape[1:] == lower
+    assert not list(trunk.split("frozen")[1].parameters())
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(ValueError, match="unknown backbone 'resnet'"):
+        backbones.trunk("resnet")
+    with pytest.raises(ValueError, match="unknown regime"):
+        backbones.trunk("efficientnet_lite0", "random").split("half")
+
+
+def test_weights_are_read_from_a_file(tmp_path):
+    torch.manual_seed(1)
+    model = backbones.efficientnet_lite0(pretrained=False)
+    torch.save(model.state_dict(), tmp_path / "w.pth")
+    save_file(model.state_dict(), tmp_path / "w.safetensors")
+    one, other = (backbones.trunk("efficientnet_lite0", tmp_path / f"w.{kind}") for kind in ("pth", "safetensors"))
+    assert one.digest == other.digest != backbones.trunk("efficientnet_lite0", "imagenet").digest
+
+
+@pytest.mark.parametrize("content", [None, b"junk", "other"])
+def test_weights_that_do_not_fit_are_named(tmp_path, content):
+    path = tmp_path / "bad.pth"
+    if content == "other":
+        torch.save({"layer": torch.zeros(1)}, path)
+    elif content:
+        path.write_bytes(content)
+    with pytest.raises(backbones.WeightsError, match="bad.pth"):
+        backbones.trunk("efficientnet_lite0", path)
+
+
+def test_weights_with_code_in_them_are_refused(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "executed",))
+
+    torch.save({"x": Evil()}, tmp_path / "evil.pth")
+    with pytest.raises(backbones.WeightsError):
+        backbones.trunk("efficientnet_lite0", tmp_path / "evil.pth")
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="the development photos are not on this machine")
+def test_the_packaged_weights_classify_real_photos():
+    """Sketchy's photos are ImageNet's: the class's name stands among the top five for most of these classes."""
+    from timm.data import ImageNetInfo
+
+    model, info = backbones.efficientnet_lite0().eval(), ImageNetInfo("imagenet-1k")
+    expected = {"zebra": "zebra", "banana": "banana", "hammer": "hammer", "pizza": "pizza", "harp": "harp", "hamburger": "cheeseburger"}
+    right = total = 0
+    for name, label in expected.items():
+        for path in sorted((REAL / name).glob("*.jpg"))[:10]:
+            pixels = np.asarray(Image.open(path).convert("RGB").resize((224, 224), Image.Resampling.BICUBIC), np.float32) / 255
+            with torch.inference_mode():
+                top = model(torch.from_numpy((pixels - 0.5) / 0.5).permute(2, 0, 1)[None])[0].topk(5).indices.tolist()
+            right += any(label in info.index_to_description(index).lower() for index in top)
+            total += 1
+    assert right / total > 0.8, (right, total)
+
+
+def test_attention_is_the_formula(random):
+    attention = backbones.SpatialAttention(16).double()
+    x = torch.from_numpy(random.standard_normal((2, 16, 3, 3)))
+    scores = attention.score(attention.reduce(x)).flatten(1)
+    a = scores.softmax(1).view(2, 1, 3, 3)
+    torch.testing.assert_close(attention(x), x + x * a)
+    torch.testing.assert_close(attention.pooled(x), (x + x * a).mean((2, 3)))
+
+
+def test_adapter_starts_at_the_scaled_feature():
+    g = torch.randn(4, 8, dtype=torch.float64)
+    out = backbones.ResidualAdapter(8, 2).double()(g)
+    torch.testing.assert_close(out, g / g.square().mean(1, keepdim=True).sqrt())
+
+
+def test_augmentation_keeps_shape_and_range_and_follows_its_generator():
+    x = torch.rand(6, 3, 32, 32)
+    one = images.augment(x, torch.Generator().manual_seed(3))
+    assert one.shape == x.shape and 0 <= one.min() and one.max() <= 1
+    torch.testing.assert_close(one, images.augment(x, torch.Generator().manual_seed(3)))
+    assert not torch.equal(one, images.augment(x, torch.Generator().manual_seed(4)))
+
+
+def test_jigsaw_permutations_are_far_apart_and_shuffling_moves_tiles():
+    permutations = images.jigsaw_permutations(30)
+    assert len({tuple(p) for p in permutations}) == 30
+    distance = (permutations[:, None] != permutations[None]).sum(2)
+    assert distance[~np.eye(30, dtype=bool)].min() >= 6
+    picture = np.repeat(np.repeat(np.arange(9).reshape(3, 3), 4, 0), 4, 1)[..., None].repeat(3, 2)
+    shuffled = images.shuffle_tiles(picture, permutations[5])
+    assert shuffled[::4, ::4, 0].ravel().tolist() == permutations[5].tolist()
