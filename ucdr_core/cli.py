@@ -155,7 +155,8 @@ def _run(options) -> int:
     say = sys.stderr if options.json else sys.stdout
     print(f"run {spec.key}: {spec.method} on {training.manifest.name}, {len(training.train)} training images of {len(training.seen)} classes "
           f"in {', '.join(training.domains)}; split {training.split.name}"
-          + (f" ({training.split.source})" if training.split.source else ""), file=say, flush=True)
+          + (f" ({training.split.source})" if training.split.source else "")
+          + f"\nvalidation classes: {', '.join(training.split.val) or 'none'}\nunseen classes: {', '.join(training.split.test)}", file=say, flush=True)
     store = Store()
     if options.no_notebook:
         record = store.make(spec, device=options.device)

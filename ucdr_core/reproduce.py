@@ -2,9 +2,12 @@
 from __future__ import annotations
 
 import os
+import threading
 import traceback
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from contextlib import suppress
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
 
 from tqdm import tqdm
 
@@ -27,10 +30,11 @@ def reproduce(specs: list[TrainSpec], jobs: int | None = None, progress: bool = 
     # Decoded images and trunk features are shared by many runs: made first, with all threads, not raced for by the workers.
     for spec in {(s.dataset, s.data_root, s.backbone, s.weights, s.regime, s.size_px, s.precision, s.invert_domains,
                   runs.METHODS[s.method].wants_jigsaw): s for s in todo}.values():
-        runs.prepare(spec, progress=progress)
+        with suppress(Exception):  # what cannot be prepared fails again in its run, and is listed with the failures
+            runs.prepare(spec, progress=progress)
     failures = []
     jobs = min(jobs or len(os.sched_getaffinity(0)), len(todo))
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_start_worker) as pool:
         futures = {pool.submit(_make, spec): spec for spec in todo}
         try:
             for future in tqdm(as_completed(futures), total=len(todo), desc="runs", unit="run", disable=not progress):
@@ -49,10 +53,17 @@ def _done(store: Store, spec: TrainSpec) -> bool:
         return False
 
 
-def _one_thread() -> None:
+def _start_worker() -> None:
+    """One thread; and a worker whose parent was killed ends, instead of waiting for work for ever."""
     import torch
 
     torch.set_num_threads(1)
+
+    def end_with_parent() -> None:
+        wait([parent_process().sentinel])
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def _make(spec: TrainSpec) -> str | None:

@@ -18,8 +18,9 @@ class Spread:
     count: int
 
 
-def spread(records: list[RunRecord], evaluation: str, metric: str) -> Spread:
-    values = np.array([record.scores(evaluation)[metric] for record in records])
+def spread(columns: list[tuple[list[RunRecord], str]], metric: str) -> Spread:
+    """Over seeds, of the metric averaged over the columns: each is (one record per seed, evaluation)."""
+    values = np.mean([[record.scores(evaluation)[metric] for record in records] for records, evaluation in columns], axis=0)
     return Spread(float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else None, len(values))
 
 

@@ -13,6 +13,10 @@ from .papers import Claim, Row, Table
 from .runs import RunRecord, Store, TrainSpec
 
 
+SYMBOLS = {"": "", "switch": "", "transductive": " †", "control": " ‡"}
+LEGEND = "† Transductive: sees all test queries at once. ‡ Control: class names permuted."
+
+
 @dataclass(frozen=True)
 class Rendered:
     """Markdown text that a notebook shows as a numbered table."""
@@ -37,15 +41,16 @@ def render(built: Table, store: Store, groups: list[str] | None = None) -> Rende
     lines = []
     last = None
     for row in rows:
-        records = [store.need(spec) for spec in row.specs]
-        cells = [_number(cell.reported) + "|" + _spread(records, cell.evaluation, cell.metric) for cell in row.cells]
-        label = row.label + (f" *({row.mark})*" if row.mark else "")
+        parts = [([store.need(spec) for spec in part.specs], part.cells) for part in row.parts or (row,)]
+        cells = [_number(cell.reported) + "|" + _spread([(records, own[column].evaluation) for records, own in parts], cell.metric)
+                 for column, cell in enumerate(row.cells)]
+        label = row.label + SYMBOLS[row.mark]
         group = [row.group if row.group != last else ""] if built.group_header else []
         last = row.group
         lines.append("|".join(["", *group, label, *cells, ""]))
     keys = sorted({spec.key for row in rows for spec in row.specs})
     footer = _provenance([spec for row in rows for spec in row.specs], keys, f"ucdr table {built.paper} {built.name} --runs")
-    return Rendered(_markdown(f"{built.paper}-{built.name}", built.caption, header, lines, footer, numbers_from=2 if built.group_header else 1))
+    return Rendered(_markdown(f"{built.paper}-{built.name}", f"{built.caption} {LEGEND}", header, lines, footer, numbers_from=2 if built.group_header else 1))
 
 
 def claims(paper: str, name: str) -> Rendered:
@@ -76,11 +81,11 @@ def verdict(claim: Claim, difference: statistics.Difference) -> str:
     return "as in the paper" if (claim.reported > 0) == (difference.mean > 0) else "opposite to the paper"
 
 
-def against_reference(paper: str, name: str, reference: str = "Frozen, domain means removed") -> Rendered:
+def against_reference(paper: str, name: str, reference: str = "Frozen, means removed") -> Rendered:
     """Each trained row of a table less a reference row of its group: bootstrap over seeds and queries of the fixed split."""
     store, built = Store(), papers.load(paper).TABLES[name]()
     lines = []
-    compared = [row for row in built.rows if row.mark not in ("control", "transductive") and row.label not in ("Chance", "Frozen features")]
+    compared = [row for row in built.rows if not row.parts and row.mark not in ("control", "transductive") and row.label not in ("Chance", "Frozen features")]
     for row in compared:
         other = next(r for r in built.rows if r.group == row.group and r.label == reference)
         evaluation = row.cells[0].evaluation
@@ -94,8 +99,8 @@ def against_reference(paper: str, name: str, reference: str = "Frozen, domain me
     return Rendered(_markdown(f"{paper}-{name}-reference", caption, header, lines, footer, numbers_from=2 if built.group_header else 1))
 
 
-def _spread(records: list[RunRecord], evaluation: str, metric: str) -> str:
-    got = statistics.spread(records, evaluation, metric)
+def _spread(columns: list[tuple[list[RunRecord], str]], metric: str) -> str:
+    got = statistics.spread(columns, metric)
     return f"{got.mean:.3f}" + (f" ± {got.deviation:.3f}" if got.deviation is not None else "")
 
 

@@ -25,13 +25,17 @@ class Cell:
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """A line of a table.  `mark` says what the reader must know of the row; `specs` has one spec per seed."""
+    """A line of a table.  `mark` says what the reader must know of the row; `specs` has one spec per seed.
+
+    A row that averages others has these as `parts` and no specs; its cells carry only the paper's averages.
+    """
 
     label: str
     specs: tuple[TrainSpec, ...]
     cells: tuple[Cell, ...]
     group: str = ""
     mark: str = ""
+    parts: tuple[Row, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
