@@ -33,7 +33,8 @@ def guard(notebook: dict) -> list[str]:
                     problems.append(f"cell {number} shows a figure without name, caption or alternative text")
         source = "".join(cell["source"])
         shows = source.rstrip().splitlines()[-1] if source.strip() else ""
-        if re.match(r"(print|ucdr_core\.(table|claims|explorer)|against_reference|\w*figure\w*$|sheet$)", shows) and not cell["outputs"]:
+        shown = "print(" in source or re.match(r"(ucdr_core\.(table|claims|explorer)|(tables\.)?against_reference|\w*figure\w*$|sheet$)", shows)
+        if shown and not cell["outputs"]:
             problems.append(f"cell {number} should show something and has no output")
         if re.match(r"\w*figure\w*$|sheet$", shows):
             after = code[number] if number < len(code) else {"source": ""}
