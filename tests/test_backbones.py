@@ -38,7 +38,7 @@ def test_unknown_names_are_refused():
 
 def test_weights_are_read_from_a_file(tmp_path):
     torch.manual_seed(1)
-    model = backbones.efficientnet_lite0(pretrained=False)
+    model = backbones.BACKBONES["efficientnet_lite0"].create(False)
     torch.save(model.state_dict(), tmp_path / "w.pth")
     save_file(model.state_dict(), tmp_path / "w.safetensors")
     one, other = (backbones.trunk("efficientnet_lite0", tmp_path / f"w.{kind}") for kind in ("pth", "safetensors"))
@@ -68,16 +68,17 @@ def test_weights_with_code_in_them_are_refused(tmp_path):
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="the development photos are not on this machine")
-def test_the_packaged_weights_classify_real_photos():
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "efficientnet_lite1"])
+def test_the_packaged_weights_classify_real_photos(name):
     """Sketchy's photos are ImageNet's: the class's name stands among the top five for most of these classes."""
     from timm.data import ImageNetInfo
 
-    model, info = backbones.efficientnet_lite0().eval(), ImageNetInfo("imagenet-1k")
+    model, info = backbones.BACKBONES[name].create(True).eval(), ImageNetInfo("imagenet-1k")
     expected = {"zebra": "zebra", "banana": "banana", "hammer": "hammer", "pizza": "pizza", "harp": "harp", "hamburger": "cheeseburger"}
-    right = total = 0
-    for name, label in expected.items():
-        for path in sorted((REAL / name).glob("*.jpg"))[:10]:
-            pixels = np.asarray(Image.open(path).convert("RGB").resize((224, 224), Image.Resampling.BICUBIC), np.float32) / 255
+    right, total, size = 0, 0, backbones.BACKBONES[name].size_px
+    for class_name, label in expected.items():
+        for path in sorted((REAL / class_name).glob("*.jpg"))[:10]:
+            pixels = np.asarray(Image.open(path).convert("RGB").resize((size, size), Image.Resampling.BICUBIC), np.float32) / 255
             with torch.inference_mode():
                 top = model(torch.from_numpy((pixels - 0.5) / 0.5).permute(2, 0, 1)[None])[0].topk(5).indices.tolist()
             right += any(label in info.index_to_description(index).lower() for index in top)

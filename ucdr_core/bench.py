@@ -86,23 +86,23 @@ _ONE_SURROUNDING = """
 import hashlib, json, sys
 import torch
 from ucdr_core import features, runs
-from ucdr_core.papers import snmpnet
+from ucdr_core.papers import embedded
 
 torch.set_num_threads(int(__import__("os").environ["OMP_NUM_THREADS"]))
 answer = {}
 # Inverted sketches: maps of this view alone are computed, not of the whole data set.
-for method in ("snmpnet", "cumix"):
-    spec = snmpnet.sketchy(method, invert_domains=("sketch",), precision=sys.argv[1])
+for method in ("snmpnet", "cumix", "doodle", "stl", "strad"):
+    spec = embedded.sketch_photo("sketchy", method, invert_domains=("sketch",), precision=sys.argv[1])
     record = runs.Store().make(spec, progress=False)
     answer[method] = [record.result["selected_epoch"], record.result["scores"]["zs_sbir:sketch:unseen"]]
-maps = runs.prepare(spec, progress=False)[1].inputs.array
+maps = runs.prepare(spec.features_spec(), progress=False)[1].inputs.inputs.array
 answer["maps"] = hashlib.sha256(maps.tobytes()).hexdigest()[:12]
 print(json.dumps(answer))
 """
 
 
 def numerics() -> None:
-    """Two trainings of Table 5's kind in each surrounding, from pixels to scores: do the rounded maps and the scores stay the same?"""
+    """A training of each kind on the analogue of Sketchy in each surrounding, from pixels to scores: do the rounded maps and the scores stay the same?"""
     for precision in ("float64", "float32"):
         answers = {}
         for name, environment in SURROUNDINGS.items():
@@ -112,6 +112,6 @@ def numerics() -> None:
             answers[name] = json.loads(done.stdout.splitlines()[-1])
         first = next(iter(answers.values()))
         for name, answer in answers.items():
-            worst = max(abs(value - first[method][1][metric]) for method in ("snmpnet", "cumix") for metric, value in answer[method][1].items())
-            epochs = "same" if all(answer[m][0] == first[m][0] for m in ("snmpnet", "cumix")) else "other"
+            worst = max(abs(value - first[method][1][metric]) for method in answer if method != "maps" for metric, value in answer[method][1].items())
+            epochs = "same" if all(answer[m][0] == first[m][0] for m in answer if m != "maps") else "other"
             print(f"{precision}  {name:17}  maps {answer['maps']}  epochs kept: {epochs}  largest difference of a score {worst:.1e}", flush=True)

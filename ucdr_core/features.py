@@ -5,6 +5,8 @@ import copy
 import hashlib
 import os
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -29,6 +31,34 @@ class Inputs:
         return np.ascontiguousarray(self.array[rows if self.base_rows is None else self.base_rows[rows]])
 
 
+class Maps:
+    """Cached maps as training takes them: `maps[rows]` -> (len(rows), C, h, w) on the device, positions side by side in memory.
+
+    Held there as a whole up to `MAPS_MB`: converting half precision for every batch took longer than the rest of a step.
+    positions  False: averaged over their positions first, (len(rows), C, 1, 1)
+    """
+
+    def __init__(self, inputs: Inputs, dtype: torch.dtype, device: str, positions: bool):
+        self.inputs, self.dtype, self.device, self.positions = inputs, dtype, device, positions
+        count = len(inputs.array) if inputs.base_rows is None else len(inputs.base_rows)
+        size_mb = count * inputs.array[0].size / (1 if positions else inputs.array[0, 0].size) * dtype.itemsize / 1e6
+        self.values = None
+        if size_mb <= MAPS_MB:
+            self.values = torch.cat([self._converted(np.arange(start, min(start + 512, count))) for start in range(0, count, 512)])
+
+    def _converted(self, rows: np.ndarray) -> torch.Tensor:
+        maps = torch.from_numpy(self.inputs[rows]).to(self.device, self.dtype)
+        maps = maps if self.positions else maps.mean((2, 3), keepdim=True)
+        return maps.permute(0, 2, 3, 1).contiguous()
+
+    def __getitem__(self, rows: np.ndarray) -> torch.Tensor:
+        own = self._converted(rows) if self.values is None else self.values.index_select(0, torch.from_numpy(rows).to(self.device))
+        return own.permute(0, 3, 1, 2)
+
+
+MAPS_MB = 1000
+
+
 def pixels(manifest: Manifest, size_px: int, progress: bool = True) -> Inputs:
     """(n, size_px, size_px, 3) uint8."""
     return Inputs(images.packed(manifest.base or manifest, size_px, progress), manifest.base_rows)
@@ -36,47 +66,68 @@ def pixels(manifest: Manifest, size_px: int, progress: bool = True) -> Inputs:
 
 def maps(
     manifest: Manifest, trunk: backbones.Trunk, regime: str, size_px: int, *, precision: str = "float64",
-    invert_domains=(), jigsaw: bool = False, device: str = "cpu", progress: bool = True,
-) -> Inputs:
-    """(n, C, h, w) float16 output of the part of the trunk that `regime` freezes.
+    invert_domains=(), jigsaw: bool = False, positions: bool = True, device: str = "cpu", progress: bool = True,
+) -> Maps:
+    """Output of the part of the trunk that `regime` freezes, (n, C, h, w), stored as float16.
 
     precision       float64 makes the rounded maps equal on every processor (see the book's page on numerics); float32 is fast
     invert_domains  domains whose images are inverted first (white strokes on black)
+    positions       False: averaged over the positions of the map
     jigsaw          the maps of one tile-shuffled copy of each image instead; `jigsaw_labels` says how each was shuffled
     """
-    # Views of one data set share its maps; shuffled copies and inverted images are only made where a method asks for them.
-    whole = manifest if jigsaw or invert_domains or manifest.base is None else manifest.base
-    inverted = whole.samples.domain.isin(list(invert_domains)).to_numpy()
+    if jigsaw or invert_domains or manifest.base is None:
+        parts, rows = [manifest], np.arange(len(manifest))
+    else:  # views of one data set share its maps, domain by domain; shuffled and inverted images are only made where a method asks for them
+        base = manifest.base
+        parts = [base.view(f"{base.name}-{domain}", {domain: [domain]}) for domain in sorted(base.samples.domain.iloc[manifest.base_rows].unique())]
+        rows = np.argsort(np.concatenate([part.base_rows for part in parts]))
+        rows = rows[np.searchsorted(np.concatenate([part.base_rows for part in parts])[rows], manifest.base_rows)]
+    files = tuple(_stored(part, trunk, regime, size_px, precision, invert_domains, jigsaw, device, progress) for part in parts)
+    return _held(files, rows.tobytes(), PRECISIONS[precision], device, positions)
+
+
+def _stored(
+    whole: Manifest, trunk: backbones.Trunk, regime: str, size_px: int, precision: str, invert_domains, jigsaw: bool, device: str, progress: bool,
+) -> Path:
+    """The file with the maps of a whole manifest, made if it is missing."""
     key = hashlib.sha256("|".join([
         whole.fingerprint, trunk.name, trunk.digest, regime, str(size_px), precision, str(jigsaw), *sorted(invert_domains),
     ]).encode()).hexdigest()[:16]
     path = paths.cache() / "maps" / f"{whole.name}-{trunk.name}-{regime}-{size_px}px-{key}.npy"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        source = pixels(whole, size_px, progress)
-        shuffles, labels = images.jigsaw_permutations(30), jigsaw_labels(len(whole))
-        whole_trunk = copy.deepcopy(trunk).to(device, PRECISIONS[precision])  # the caller's keeps its own precision
-        lower, normalise = whole_trunk.split(regime)[0], whole_trunk.normalise
-        partial, stored = path.with_suffix(f".{os.getpid()}.partial"), None
-        batch = 64
-        for start in tqdm(range(0, len(whole), batch), desc=f"{trunk.name} maps", unit="batch", disable=not progress):
-            rows = np.arange(start, min(start + batch, len(whole)))
-            block = source[rows]
-            block = np.where(inverted[rows, None, None, None], 255 - block, block)
-            if jigsaw:
-                block = np.stack([images.shuffle_tiles(image, shuffles[labels[row] - 1]) for image, row in zip(block, rows)])
-            with torch.inference_mode():
-                x = torch.from_numpy(block).to(device).permute(0, 3, 1, 2).contiguous().to(PRECISIONS[precision]) / 255
-                if precision == "float32":
-                    x = x.contiguous(memory_format=torch.channels_last)  # doubles the speed of depthwise convolutions on a CPU
-                out = lower(normalise(x)).to(torch.float16).cpu().numpy()
-            if stored is None:
-                stored = np.lib.format.open_memmap(partial, "w+", np.float16, (len(whole), *out.shape[1:]))
-            stored[rows] = out
-        stored.flush()
-        del stored
-        partial.replace(path)
-    return Inputs(np.load(path, mmap_mode="r"), manifest.base_rows if whole is manifest.base else None)
+    if path.exists():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    source, inverted = pixels(whole, size_px, progress), whole.samples.domain.isin(list(invert_domains)).to_numpy()
+    shuffles, labels = images.jigsaw_permutations(30), jigsaw_labels(len(whole))
+    whole_trunk = copy.deepcopy(trunk).to(device, PRECISIONS[precision])  # the caller's keeps its own precision
+    lower, normalise = whole_trunk.split(regime)[0], whole_trunk.normalise
+    partial, stored = path.with_suffix(f".{os.getpid()}.partial"), None
+    batch = 64
+    for start in tqdm(range(0, len(whole), batch), desc=f"{trunk.name} maps of {whole.name}", unit="batch", disable=not progress):
+        rows = np.arange(start, min(start + batch, len(whole)))
+        block = source[rows]
+        block = np.where(inverted[rows, None, None, None], 255 - block, block)
+        if jigsaw:
+            block = np.stack([images.shuffle_tiles(image, shuffles[labels[row] - 1]) for image, row in zip(block, rows)])
+        with torch.inference_mode():
+            x = torch.from_numpy(block).to(device).permute(0, 3, 1, 2).contiguous().to(PRECISIONS[precision]) / 255
+            if precision == "float32":
+                x = x.contiguous(memory_format=torch.channels_last)  # doubles the speed of depthwise convolutions on a CPU
+            out = lower(normalise(x)).to(torch.float16).cpu().numpy()
+        if stored is None:
+            stored = np.lib.format.open_memmap(partial, "w+", np.float16, (len(whole), *out.shape[1:]))
+        stored[rows] = out
+    stored.flush()
+    del stored
+    partial.replace(path)
+    return path
+
+
+@lru_cache(maxsize=4)
+def _held(files: tuple[Path, ...], rows: bytes, dtype: torch.dtype, device: str, positions: bool) -> Maps:
+    """Runs of one process on the same data share what is held in memory."""
+    arrays = [np.load(path, mmap_mode="r") for path in files]
+    return Maps(Inputs(arrays[0] if len(arrays) == 1 else np.concatenate(arrays), np.frombuffer(rows, int)), dtype, device, positions)
 
 
 def jigsaw_labels(count: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Loss terms and the mixing of samples that several methods share."""
+"""Loss terms, gradient reversal, dropout, and the mixing of samples that several methods share."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -63,3 +63,44 @@ def mixed_cross_entropy(logits: torch.Tensor, labels: torch.Tensor, mixing: Mixi
     own = -log_p.gather(1, labels[:, None])[:, 0]
     partner = -log_p.gather(1, labels[mixing.partner][:, None])[:, 0]
     return (mixing.r * own + (1 - mixing.r) * partner).mean()
+
+
+def triplet_loss(positive: torch.Tensor, negative: torch.Tensor, margin: float) -> torch.Tensor:
+    """max(0, margin + d(a, p) - d(a, n)), averaged: distances (T,) of the anchors to their positives and negatives -> scalar.
+
+    Doodle to Search, equation 1 (Euclidean distances); STL, equations 3 and 14 (cosine distances).
+    """
+    return (margin + positive - negative).clamp(min=0).mean()
+
+
+def cosine_distance(u: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """1 - cos(u, v): (B, D), (B, D) -> (B,) in [0, 2].  STL, equation 4."""
+    return 1 - functional.cosine_similarity(u, v, dim=1)
+
+
+class _Reverse(torch.autograd.Function):
+    @staticmethod
+    def forward(context, x: torch.Tensor, strength: float) -> torch.Tensor:
+        context.strength = strength
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(context, gradient: torch.Tensor):
+        return -context.strength * gradient, None
+
+
+def reverse_gradient(x: torch.Tensor, strength: float) -> torch.Tensor:
+    """x forwards; backwards the gradient times -strength.  Ganin and Lempitsky (ICML 2015); Doodle to Search, section 4.3."""
+    return _Reverse.apply(x, strength)
+
+
+def dropout(x: torch.Tensor, share: float, random: np.random.Generator) -> torch.Tensor:
+    """Each value is 0 with probability `share`, else divided by 1 - share; call it in training only.
+
+    torch's own draws other masks on an Intel than on an AMD processor from the same seed (MKL's generator), so that no two
+    machines would print the same table.
+    """
+    if not share:
+        return x
+    kept = torch.from_numpy(random.random(tuple(x.shape)) >= share).to(x.device, x.dtype)
+    return x * kept / (1 - share)

@@ -16,6 +16,7 @@ import platform
 import resource
 import shutil
 import subprocess
+import sys
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -27,6 +28,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from . import backbones, data, features, paths, semantics
 from .data import protocols
@@ -67,6 +69,9 @@ class TrainSpec:
     permuted_names: bool = False  # control: each class gets another class's vector
     options: dict = field(default_factory=dict)
     recipe: dict = field(default_factory=dict)
+    # The method whose embeddings the method is fed instead of the trunk's output ("method", "options", "recipe"), trained first on the
+    # same data with the same seed; none: the trunk's.
+    features: dict = field(default_factory=dict)
     seed: int = 0
     data_root: str | None = None  # not part of the identity: the data's fingerprint is
 
@@ -92,7 +97,17 @@ class TrainSpec:
         # Written out in full, so that a default named and a default left out are the same run.
         options = from_mapping(METHODS[spec.method].Options, spec.options, f"options of {spec.method}")
         recipe = from_mapping(Recipe, spec.recipe, "recipe")
-        return replace(spec, options=asdict(options), recipe=asdict(recipe))
+        spec = replace(spec, options=asdict(options), recipe=asdict(recipe))
+        if not spec.features:
+            return spec
+        if unknown := set(spec.features) - {"method", "options", "recipe"}:
+            raise OptionError(f"spec: features has the unknown entries {', '.join(sorted(unknown))}; known: method, options, recipe")
+        first = cls.from_mapping({**spec.mapping(), "options": {}, "recipe": {}, **spec.features, "features": {}})
+        return replace(spec, features={name: getattr(first, name) for name in ("method", "options", "recipe")})
+
+    def features_spec(self) -> TrainSpec | None:
+        """The training whose embeddings this one is fed, or None."""
+        return replace(self, **self.features, features={}) if self.features else None
 
     def mapping(self) -> dict[str, Any]:
         return json.loads(json.dumps(asdict(self)))
@@ -125,7 +140,7 @@ class TrainSpec:
         identity = {
             **{name: value for name, value in self.mapping().items() if name not in ("data_root", "split")},
             "split": [split.train, split.val, split.test, sorted(split.words.items())],
-            "data": self.manifest().fingerprint, "code": code_digest(self.method),
+            "data": self.manifest().fingerprint, "code": code_digest(self.method, *([self.features["method"]] if self.features else [])),
             "vectors": semantics.digest(self.vectors) if METHODS[self.method].uses_class_vectors else "",
         }
         if self.weights not in ("imagenet", "random"):
@@ -139,15 +154,13 @@ def _manifest(dataset: str, data_root: str | None) -> data.Manifest:
 
 
 @lru_cache(maxsize=None)
-def code_digest(method: str) -> str:
-    """SHA-256 over the library files that a result of this method depends on; other methods, tables and figures do not count."""
+def code_digest(*methods: str) -> str:
+    """SHA-256 over the library files that a result of these methods depends on; other methods, tables and figures do not count."""
     package = paths.PACKAGE
-    files = [package / name for name in ("semantics.py", "backbones.py", "features.py", "losses.py", "training.py", "runs.py",
+    files = [package / name for name in ("semantics.py", "backbones.py", "batches.py", "features.py", "losses.py", "training.py", "runs.py",
                                          "retrieval/metrics.py", "methods/base.py")]
     files += [*(package / "data").glob("*.py"), package / "data" / "splits" / "__init__.py"]
-    import sys
-
-    files.append(Path(sys.modules[METHODS[method].__module__].__file__))
+    files += [Path(sys.modules[METHODS[method].__module__].__file__) for method in methods]
     digest = hashlib.sha256()
     for path in sorted(files):
         digest.update(path.name.encode() + path.read_bytes())
@@ -194,18 +207,19 @@ class RunRecord:
         return self._per_query[f"{evaluation}/{metric}"]
 
     def task(self, evaluation: str) -> data.Task:
-        return next(protocols.ask(self.spec.training(), e) for e in self.spec.evaluations() if e.name == evaluation)
+        """The task of an evaluation, also of one in a single space (`zs_sbir:sketch:unseen@structure`)."""
+        return next(protocols.ask(self.spec.training(), e) for e in self.spec.evaluations() if e.name == evaluation.partition("@")[0])
 
     def model(self, device: str = "cpu", progress: bool = False) -> tuple[Method, Feed]:
         """The trained method and what feeds it."""
-        method, feed = prepare(self.spec, device, progress)
+        method, feed = prepare(self.spec, device, progress, Store(self.folder.parent))
         method.load_state_dict(load_file(self.folder / "weights.safetensors"))
         return method.eval(), feed
 
-    def embeddings(self, rows: np.ndarray) -> np.ndarray:
-        """(n, D) embeddings of rows of the spec's manifest."""
+    def embeddings(self, rows: np.ndarray, space: str = "") -> np.ndarray:
+        """(n, D) embeddings of rows of the spec's manifest, in one of the method's spaces."""
         method, feed = self.model()
-        return embed(method, feed, rows)
+        return embed(method, feed, rows, space)
 
 
 def load_record(folder: Path) -> RunRecord:
@@ -233,31 +247,51 @@ def _digest_of(content: dict) -> str:
 
 # ------------------------------------------------------------------------------------------------------------- making
 
-def prepare(spec: TrainSpec, device: str = "cpu", progress: bool = True) -> tuple[Method, Feed]:
-    """The untrained method and what feeds it: cached maps where the regime freezes a part of the trunk, else images."""
+def prepare(spec: TrainSpec, device: str = "cpu", progress: bool = True, store: Store | None = None) -> tuple[Method, Feed]:
+    """The untrained method and what feeds it: another run's embeddings, cached maps where the regime freezes a part of the trunk, else images."""
     dtype = features.PRECISIONS[spec.precision]
     manifest, training, cls = spec.manifest(), spec.training(), METHODS[spec.method]
-    # A wholly frozen trunk is only read, so runs of one process share it; a trained one is each run's own.
-    trunk = (_frozen_trunk if spec.regime == "frozen" else backbones.trunk)(spec.backbone, spec.weights)
-    if spec.regime == "finetune":
-        feed = Feed(features.pixels(manifest, spec.size_px, progress), dtype, device, trunk.to(device, dtype).normalise)
+    photos = (manifest.samples.domain == spec.gallery_domain).to_numpy()
+    if spec.features:
+        record = (store or Store()).make(spec.features_spec(), device=device, progress=progress)
+        own = embed(*record.model(device, progress), np.arange(len(manifest)))
+        upper, channels, feed = nn.Sequential(), own.shape[1], Feed(features.Inputs(own), dtype, device, photos)
     else:
-        def maps(jigsaw: bool) -> features.Inputs:
-            return features.maps(manifest, trunk, spec.regime, spec.size_px, precision=spec.precision,
-                                 invert_domains=spec.invert_domains, jigsaw=jigsaw, device=device, progress=progress)
-        jigsaw = (maps(True), features.jigsaw_labels(len(manifest))) if cls.wants_jigsaw else (None, None)
-        feed = Feed(maps(False), dtype, device, None, *jigsaw, positions=cls.wants_positions or spec.regime != "frozen")
+        # A wholly frozen trunk is only read, so runs of one process share it; a trained one is each run's own.
+        trunk = (_frozen_trunk if spec.regime == "frozen" else backbones.trunk)(spec.backbone, spec.weights)
+        upper, channels = trunk.split(spec.regime)[1], trunk.channels
+        if spec.regime == "finetune":
+            feed = Feed(features.pixels(manifest, spec.size_px, progress), dtype, device, photos, trunk.to(device, dtype).normalise)
+        else:
+            def maps(jigsaw: bool) -> features.Maps:
+                return features.maps(manifest, trunk, spec.regime, spec.size_px, precision=spec.precision, invert_domains=spec.invert_domains,
+                                     jigsaw=jigsaw, positions=cls.wants_positions or spec.regime != "frozen", device=device, progress=progress)
+            jigsaw = (maps(True), features.jigsaw_labels(len(manifest))) if cls.wants_jigsaw else (None, None)
+            feed = Feed(maps(False), dtype, device, photos, None, *jigsaw)
+    unseen = (*training.split.val, *training.split.test) if cls.wants_unlabelled else ()
     vectors = np.zeros((len(training.seen), spec.embedding_dim))
     if cls.uses_class_vectors:
-        raw = semantics.class_vectors(training.seen, spec.vectors, training.split.words)
+        raw = semantics.class_vectors((*training.seen, *unseen), spec.vectors, training.split.words)
         vectors = semantics.prepare(raw, spec.vectors_centred, spec.vectors_normalised, spec.embedding_dim, spec.vectors_length)
         if spec.permuted_names:
             vectors = vectors[_derangement(len(vectors), spec.seed)]
-    with torch.random.fork_rng(devices=[]):
+    of_seen, of_unseen = torch.from_numpy(vectors).split([len(training.seen), len(unseen)])
+    with torch.random.fork_rng(devices=[]), _default_dtype(dtype):
         torch.manual_seed(spec.seed)
-        method = cls(trunk.split(spec.regime)[1], trunk.channels, torch.from_numpy(vectors),
-                     from_mapping(cls.Options, spec.options, f"options of {spec.method}"))
+        method = cls(upper, channels, of_seen, from_mapping(cls.Options, spec.options, f"options of {spec.method}"),
+                     *([of_unseen] if cls.wants_unlabelled else []))
     return method.to(device, dtype), feed
+
+
+@contextmanager
+def _default_dtype(dtype: torch.dtype):
+    """Initial weights are drawn in the precision of the training: single precision would differ between processors in the eighth digit."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 @lru_cache(maxsize=2)
@@ -325,35 +359,36 @@ class Store:
         tasks = [protocols.ask(training, evaluation) for evaluation in spec.evaluations()]
         if not tasks:
             raise data.DataError("this training can be asked nothing: no domain but the gallery's has images of test classes")
-        method, feed = prepare(spec, device, progress)
+        method, feed = prepare(spec, device, progress, self)
         state = work / "state.pt"
-        log = fit(method, training, feed, from_mapping(Recipe, spec.recipe, "recipe"), spec.seed, state_file=state,
-                  checkpoint_seconds=checkpoint_seconds, progress=progress) if method.trained else []
+        log = fit(method, training, feed, from_mapping(Recipe, spec.recipe, "recipe"), spec.seed, test=(tasks[0].query, tasks[0].gallery),
+                  state_file=state, checkpoint_seconds=checkpoint_seconds, progress=progress) if method.trained else []
         scores, per_query, counts = {}, {}, {}
-        embedded: dict[int, np.ndarray] = {}
+        embedded: dict[tuple[str, int], np.ndarray] = {}
 
-        def embeddings(rows: np.ndarray) -> np.ndarray:
-            new = np.array([row for row in rows if row not in embedded], int)
+        def embeddings(rows: np.ndarray, space: str) -> np.ndarray:
+            new = np.array([row for row in rows if (space, row) not in embedded], int)
             if len(new):
-                embedded.update(zip(new.tolist(), embed(method, feed, new)))
-            return np.array([embedded[row] for row in rows])
+                embedded.update(zip(((space, row) for row in new.tolist()), embed(method, feed, new, space)))
+            return np.array([embedded[space, row] for row in rows])
 
         labels = training.manifest.samples.class_name.to_numpy().astype(str)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(spec.seed)  # chance draws its embeddings
-            for task in tasks:
-                queries, gallery = method.together(embeddings(task.query), embeddings(task.gallery))
-                got = metrics.evaluate(queries, labels[task.query], gallery, labels[task.gallery],
-                                       method.distance, precision_at=PRECISION_AT)
-                scores[task.evaluation.name] = got.mean
-                counts[task.evaluation.name] = {"queries": len(task.query), "gallery": len(task.gallery)}
-                per_query.update({f"{task.evaluation.name}/{name}": values.astype(np.float32) for name, values in got.per_query.items()})
+            for task, space in ((task, space) for task in tasks for space in method.spaces):
+                name = task.evaluation.name + (f"@{space}" if space else "")
+                queries, gallery = method.together(embeddings(task.query, space), embeddings(task.gallery, space))
+                got = metrics.evaluate(queries, labels[task.query], gallery, labels[task.gallery], method.distance, precision_at=PRECISION_AT)
+                scores[name] = got.mean
+                counts[name] = {"queries": len(task.query), "gallery": len(task.gallery)}
+                per_query.update({f"{name}/{metric}": values.astype(np.float32) for metric, values in got.per_query.items()})
         np.savez_compressed(work / "per_query.npz", **per_query)
         save_file({name: value.contiguous().cpu() for name, value in method.state_dict().items()}, work / "weights.safetensors")
         (work / "log.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in log))
         recipe = spec.recipe
-        if log and recipe["selection"] == "val":
-            selected = max(range(len(log)), key=lambda epoch: (round(log[epoch][f"val_{recipe['select_by']}"], 9), -epoch))
+        if log and recipe["selection"] != "last":
+            scored = f"{recipe['selection']}_{recipe['select_by']}"
+            selected = max(range(len(log)), key=lambda epoch: (round(log[epoch][scored], 9), -epoch))
         else:
             selected = len(log) - 1
         content = {

@@ -26,7 +26,7 @@ def words_of(class_name: str) -> list[str]:
 def class_vectors(class_names, source: str | Path = PACKAGED, words: dict[str, str] | None = None) -> np.ndarray:
     """Word vectors of the classes, (C, D) float64, in the order given and not normalised.
 
-    source   "glove-50", or a file: GloVe text (.txt), word2vec binary (.bin), or .npz with `words` and `vectors`
+    source   "glove-50", or a file: GloVe text (.txt), fastText text (.vec), word2vec binary (.bin), or .npz with `words` and `vectors`
     words    class name -> the words to look up instead of the name
 
     Raises DataError naming the classes without a vector, and classes that share one.
@@ -78,8 +78,8 @@ def read_vectors(source: str | Path, wanted: frozenset[str]) -> dict[str, np.nda
         return _packaged(wanted)
     path = Path(source).expanduser()
     if not path.is_file():
-        raise DataError(f"there are no word vectors at {path}; give {PACKAGED!r} or a .txt, .bin or .npz file")
-    readers = {".txt": _glove_text, ".bin": _word2vec_binary, ".npz": _npz}
+        raise DataError(f"there are no word vectors at {path}; give {PACKAGED!r} or a .txt, .vec, .bin or .npz file")
+    readers = {".txt": _text, ".vec": _text, ".bin": _word2vec_binary, ".npz": _npz}
     if path.suffix not in readers:
         raise DataError(f"{path}: word vectors are read from {', '.join(readers)} files")
     try:
@@ -110,12 +110,13 @@ def _packaged(wanted: frozenset[str]) -> dict[str, np.ndarray]:
     return {word: np.asarray(vectors[row], np.float64) for row, word in rows.items()}
 
 
-def _glove_text(path: Path, wanted: frozenset[str]) -> dict[str, np.ndarray]:
+def _text(path: Path, wanted: frozenset[str]) -> dict[str, np.ndarray]:
+    """GloVe's and fastText's text format: a word and its numbers on each line; fastText's first line, "count dimension", names no word."""
     found = {}
     with open(path, encoding="utf-8") as lines:
         for line in lines:
             word, _, numbers = line.rstrip("\n").partition(" ")
-            if word in wanted:
+            if word in wanted and " " in numbers:
                 found[word] = np.array(numbers.split(), np.float64)
     return found
 

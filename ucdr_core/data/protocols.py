@@ -77,6 +77,7 @@ class Training:
     held_out: np.ndarray  # gallery-domain rows of trained classes that training does not see
     val_query: np.ndarray
     val_gallery: np.ndarray
+    unlabelled: np.ndarray  # gallery-domain rows of validation and test classes: what semi-transductive training sees without labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,6 +156,7 @@ def training(
         manifest, split, domains, gallery_domain, seed, seen, left_out, rows, held_out,
         val_query=manifest.rows(queried, split.val) if queried else np.array([], int),
         val_gallery=manifest.rows([gallery_domain], split.val),
+        unlabelled=manifest.rows([gallery_domain], (*split.val, *split.test)),
     )
 
 

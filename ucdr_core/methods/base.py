@@ -2,13 +2,18 @@
 
 A method is an `nn.Module` with
     Options      a frozen dataclass: its hyper-parameters, and a named switch for each place where paper and code disagree
+    batches      what a batch is made of: samples of all domains, triplets, or sketch-photo pairs
     losses       a batch -> its loss terms by name
     embed        inputs -> embeddings
     distance     how its embeddings are compared
 Training, protocols, metrics, records and tables know nothing else about it.
+
+"Photo" is short for a sample of the gallery domain, "sketch" for one of any other domain.
 """
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
@@ -16,7 +21,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..backbones import ResidualAdapter
+from ..backbones import ResidualAdapter, SpatialAttention
 
 
 class OptionError(ValueError):
@@ -25,52 +30,115 @@ class OptionError(ValueError):
 
 @dataclass(frozen=True)
 class Batch:
-    """inputs (B, ...) in blocks of equal size, one per domain; labels (B,) of the seen classes; domains (B,).
+    """Samples of a training step, in blocks of equal size; labels (B,) number the seen classes.
 
+    inputs (B, ...); photos (B,) bool, on the CPU, so that sorting samples by it never waits for a device; domains (B,) number the
+    training domains.  The blocks are, by `Method.batches`:
+        domains    one block for each training domain
+        triplets   anchors (sketches), positives (photos of the same class), negatives (photos of other classes, or unlabelled
+                   ones, whose label is -1)
+        pairs      sketches, and photos of the same class
+    and, where a method asks (`wants_unlabelled`), a last block of photos of classes that are not trained on, with label -1.
     jigsaw_inputs (B, ...) are the same samples tile-shuffled, as jigsaw_labels (B,) in 1..30 says; only where a method asks.
+    epoch, step (since the epoch began) and iteration (since training began) count from 0.
     """
 
     inputs: torch.Tensor
     labels: torch.Tensor
+    photos: torch.Tensor
     domains: torch.Tensor
     jigsaw_inputs: torch.Tensor | None = None
     jigsaw_labels: torch.Tensor | None = None
+    epoch: int = 0
+    step: int = 0
+    iteration: int = 0
 
 
 class Method(nn.Module):
-    """Base of all methods.  `upper` is the trained part of the trunk; in the frozen regime it is empty and an adapter stands in."""
+    """Base of all methods.
+
+    upper          the trained part of the trunk; in the frozen regime it is empty, and an adapter stands in (see `Encoder`)
+    channels       of what it gives
+    class_vectors  (C, D) of the seen classes
+    """
 
     @dataclass(frozen=True)
     class Options:
         pass
 
     trained: ClassVar[bool] = True  # False: a reference row, embeds what the trunk gives
+    batches: ClassVar[Literal["domains", "triplets", "pairs"]] = "domains"
     uses_class_vectors: ClassVar[bool] = False
     wants_jigsaw: ClassVar[bool] = False
+    wants_unlabelled: ClassVar[bool] = False  # True: trains on photos of validation and test classes too, without their labels
     wants_positions: ClassVar[bool] = False  # False: only the average over positions of a frozen trunk's map is used
     transductive: ClassVar[bool] = False  # True: looks at the test queries or the gallery as a whole
     distance: str = "euclidean"  # an option of the same name takes its place
+    spaces: tuple[str, ...] = ("",)  # what can be embedded and searched apart; the first is the method's own
 
     def __init__(self, upper: nn.Module, channels: int, class_vectors: torch.Tensor, options: Any):
         super().__init__()
-        self.upper, self.channels, self.options = upper, channels, options
+        self.options = options
         self.distance = getattr(options, "distance", type(self).distance)
         self.register_buffer("class_vectors", class_vectors)
 
-    def losses(self, batch: Batch, epoch: int, random: np.random.Generator) -> dict[str, torch.Tensor]:
-        """Weighted loss terms by name; their sum is minimised."""
+    def losses(self, batch: Batch, random: np.random.Generator) -> dict[str, torch.Tensor]:
+        """Weighted loss terms by name; their sum is minimised.  Every random draw is `random`'s, never torch's (see `dropout`)."""
         raise NotImplementedError
 
-    def embed(self, inputs: torch.Tensor) -> torch.Tensor:
-        """inputs (B, ...) as training gets them -> (B, D)."""
+    def embed(self, inputs: torch.Tensor, photos: torch.Tensor, space: str = "") -> torch.Tensor:
+        """inputs (B, ...) as training gets them, photos (B,) bool on the CPU, a space of `spaces` -> (B, D)."""
         raise NotImplementedError
+
+    def negative_classes(self) -> np.ndarray | None:
+        """(C, C) probabilities that a class is the negative's for an anchor of each class; None: every photo is as likely."""
+        return None
 
     def after_step(self) -> None:
         """Called after each optimiser step (momentum encoders)."""
 
+    def choose(self, score: Callable[[], float]) -> None:
+        """Sets what is chosen after training by the selection score of the method as it stands (weights of a fusion)."""
+
     def together(self, queries: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Last word on the test embeddings as a whole; only transductive methods change them."""
         return queries, gallery
+
+
+class Encoder(nn.Module):
+    """Trained part of the trunk, attention if asked, average pooling, and the adapter: inputs (B, ...) -> g (B, channels)."""
+
+    def __init__(self, upper: nn.Module, channels: int, adapter_rank: int, attention: bool = False):
+        super().__init__()
+        self.upper = upper
+        self.attention = SpatialAttention(channels) if attention else None
+        self.adapter = shared_adapter(upper, channels, adapter_rank)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        maps = self.upper(inputs)
+        return self.adapter(self.attention.pooled(maps) if self.attention is not None else pooled(maps))
+
+
+class Sides(nn.Module):
+    """A network for sketches and one for photos: two copies that train apart, or one that both share."""
+
+    def __init__(self, network: nn.Module, shared: bool):
+        super().__init__()
+        self.sketch = network
+        self.photo = None if shared else copy.deepcopy(network)
+
+    def forward(self, inputs: torch.Tensor, photos: torch.Tensor) -> torch.Tensor:
+        """(B, ...), photos (B,) bool -> (B, D), each sample through its own side."""
+        if self.photo is None:
+            return self.sketch(inputs)
+        sketches = int((~photos).sum())
+        if sketches in (0, len(photos)):
+            return (self.sketch if sketches else self.photo)(inputs)
+        if not photos[:sketches].any():  # sketches first, as in triplets and pairs: nothing need be copied
+            return torch.cat([self.sketch(inputs[:sketches]), self.photo(inputs[sketches:])])
+        order = torch.cat([(~photos).nonzero()[:, 0], photos.nonzero()[:, 0]]).to(inputs.device)
+        both = torch.cat([self.sketch(inputs[order[:sketches]]), self.photo(inputs[order[sketches:]])])
+        return torch.empty_like(both).index_copy(0, order, both)
 
 
 def shared_adapter(upper: nn.Module, channels: int, rank: int) -> nn.Module:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ..losses import cosine_logits, draw_mixing, mixed_cross_entropy, mixing_schedule
-from .base import Batch, Method, pooled, shared_adapter
+from .base import Batch, Encoder, Method
 
 
 class CuMix(Method):
@@ -30,19 +30,15 @@ class CuMix(Method):
 
     def __init__(self, upper: nn.Module, channels: int, class_vectors: torch.Tensor, options: Options):
         super().__init__(upper, channels, class_vectors, options)
-        self.adapter = shared_adapter(upper, channels, options.adapter_rank)
+        self.features = Encoder(upper, channels, options.adapter_rank)  # g (B, channels)
         self.semantic = nn.Linear(channels, class_vectors.shape[1])
 
-    def features(self, inputs: torch.Tensor) -> torch.Tensor:
-        """g (B, channels)."""
-        return self.adapter(pooled(self.upper(inputs)))
-
-    def embed(self, inputs: torch.Tensor) -> torch.Tensor:
+    def embed(self, inputs: torch.Tensor, photos: torch.Tensor, space: str = "") -> torch.Tensor:
         return self.semantic(self.features(inputs))
 
-    def losses(self, batch: Batch, epoch: int, random) -> dict[str, torch.Tensor]:
+    def losses(self, batch: Batch, random) -> dict[str, torch.Tensor]:
         options = self.options
-        beta, gamma = mixing_schedule(epoch, options.beta, options.mixup_step)
+        beta, gamma = mixing_schedule(batch.epoch, options.beta, options.mixup_step)
 
         def mixed(g: torch.Tensor, mixing) -> torch.Tensor:
             return mixed_cross_entropy(cosine_logits(self.semantic(g), self.class_vectors, options.temperature), batch.labels, mixing)

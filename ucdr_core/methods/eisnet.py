@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from ..losses import cosine_logits
-from .base import Batch, Method, pooled, shared_adapter
+from .base import Batch, Encoder, Method
 
 
 def queue_triplet_loss(
@@ -55,22 +55,18 @@ class EISNet(Method):
 
     def __init__(self, upper: nn.Module, channels: int, class_vectors: torch.Tensor, options: Options):
         super().__init__(upper, channels, class_vectors, options)
-        self.adapter = shared_adapter(upper, channels, options.adapter_rank)
+        self.features = Encoder(upper, channels, options.adapter_rank)  # g (B, channels)
         self.semantic = nn.Linear(channels, class_vectors.shape[1])
         self.jigsaw = nn.Linear(channels, 31)
         self.metric = nn.Linear(channels, 128)
-        self.slow = copy.deepcopy(nn.ModuleDict({"upper": upper, "adapter": self.adapter, "metric": self.metric})).requires_grad_(False)
+        self.slow = copy.deepcopy(nn.Sequential(self.features, self.metric)).requires_grad_(False)
         self.register_buffer("keys", torch.zeros(options.queue, 128))
         self.register_buffer("key_labels", torch.full((options.queue,), -1))
 
-    def features(self, inputs: torch.Tensor) -> torch.Tensor:
-        """g (B, channels)."""
-        return self.adapter(pooled(self.upper(inputs)))
-
-    def embed(self, inputs: torch.Tensor) -> torch.Tensor:
+    def embed(self, inputs: torch.Tensor, photos: torch.Tensor, space: str = "") -> torch.Tensor:
         return self.semantic(self.features(inputs))
 
-    def losses(self, batch: Batch, epoch: int, random) -> dict[str, torch.Tensor]:
+    def losses(self, batch: Batch, random) -> dict[str, torch.Tensor]:
         options = self.options
         shuffled = torch.from_numpy(random.random(len(batch.labels)) < options.jigsaw_share).to(batch.labels.device)
         inputs = torch.where(shuffled.view(-1, *[1] * (batch.inputs.ndim - 1)), batch.jigsaw_inputs, batch.inputs)
@@ -82,8 +78,7 @@ class EISNet(Method):
         }
         anchors = functional.normalize(self.metric(g[whole]), dim=1)
         with torch.no_grad():
-            slow = self.slow["adapter"](pooled(self.slow["upper"](batch.inputs)))
-            self._enqueue(functional.normalize(self.slow["metric"](slow), dim=1), batch.labels)
+            self._enqueue(functional.normalize(self.slow(batch.inputs), dim=1), batch.labels)
         terms["triplet"] = options.weight_triplet * queue_triplet_loss(
             anchors, batch.labels[whole], self.keys, self.key_labels, options.margin, options.negatives)
         return terms
@@ -94,9 +89,8 @@ class EISNet(Method):
 
     @torch.no_grad()
     def after_step(self) -> None:
-        fast = {"upper": self.upper, "adapter": self.adapter, "metric": self.metric}
-        for name, module in fast.items():
-            for slow, current in zip(self.slow[name].parameters(), module.parameters()):
-                slow.lerp_(current, 1 - self.options.momentum)
-            for slow, current in zip(self.slow[name].buffers(), module.buffers()):
-                slow.copy_(current)
+        fast = nn.Sequential(self.features, self.metric)
+        for slow, current in zip(self.slow.parameters(), fast.parameters()):
+            slow.lerp_(current, 1 - self.options.momentum)
+        for slow, current in zip(self.slow.buffers(), fast.buffers()):
+            slow.copy_(current)

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import nn
 
 from .base import Method, pooled
 
@@ -12,7 +13,7 @@ class Chance(Method):
 
     trained = False
 
-    def embed(self, inputs: torch.Tensor) -> torch.Tensor:
+    def embed(self, inputs: torch.Tensor, photos: torch.Tensor, space: str = "") -> torch.Tensor:
         return torch.randn(len(inputs), 32, dtype=torch.float64)
 
 
@@ -22,7 +23,11 @@ class Frozen(Method):
     trained = False
     distance = "cosine"
 
-    def embed(self, inputs: torch.Tensor) -> torch.Tensor:
+    def __init__(self, upper: nn.Module, channels: int, class_vectors: torch.Tensor, options):
+        super().__init__(upper, channels, class_vectors, options)
+        self.upper = upper
+
+    def embed(self, inputs: torch.Tensor, photos: torch.Tensor, space: str = "") -> torch.Tensor:
         return pooled(self.upper(inputs))
 
 

@@ -11,9 +11,8 @@ from typing import Literal
 import torch
 from torch import nn
 
-from ..backbones import SpatialAttention
 from ..losses import Mixing, cosine_logits, draw_mixing, mixed_cross_entropy, mixing_schedule
-from .base import Batch, Method, shared_adapter
+from .base import Batch, Encoder, Method
 
 
 def neighbourhood_loss(
@@ -55,27 +54,22 @@ class SnMpNet(Method):
     def __init__(self, upper: nn.Module, channels: int, class_vectors: torch.Tensor, options: Options):
         super().__init__(upper, channels, class_vectors, options)
         classes, dimension = class_vectors.shape
-        self.attention = SpatialAttention(channels)
-        self.adapter = shared_adapter(upper, channels, options.adapter_rank)
+        self.features = Encoder(upper, channels, options.adapter_rank, attention=True)  # g (B, channels)
         self.mixture = nn.Linear(channels, classes)  # W_mp
         self.semantic = nn.Linear(channels if options.heads == "parallel" else classes, dimension)  # W_s
-
-    def features(self, inputs: torch.Tensor) -> torch.Tensor:
-        """g (B, channels)."""
-        return self.adapter(self.attention.pooled(self.upper(inputs)))
 
     def heads(self, g: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mixture logits (B, C) and f (B, D)."""
         logits = self.mixture(g)
         return logits, self.semantic(g if self.options.heads == "parallel" else logits)
 
-    def embed(self, inputs: torch.Tensor) -> torch.Tensor:
+    def embed(self, inputs: torch.Tensor, photos: torch.Tensor, space: str = "") -> torch.Tensor:
         return self.heads(self.features(inputs))[1]
 
-    def losses(self, batch: Batch, epoch: int, random) -> dict[str, torch.Tensor]:
+    def losses(self, batch: Batch, random) -> dict[str, torch.Tensor]:
         options, a = self.options, self.class_vectors
         if options.mixing:
-            beta, gamma = mixing_schedule(epoch, options.beta, options.mixup_step)
+            beta, gamma = mixing_schedule(batch.epoch, options.beta, options.mixup_step)
             mixing = draw_mixing(batch.domains, beta, gamma, random, batch.inputs.dtype)
         else:
             mixing = Mixing(torch.arange(len(batch.labels), device=a.device), torch.ones(len(batch.labels), dtype=a.dtype, device=a.device))

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -34,7 +35,8 @@ class Split:
     def __post_init__(self):
         parts = {"train": self.train, "val": self.val, "test": self.test}
         for part, classes in parts.items():
-            repeated = {c for c in classes if [unified(other) for other in classes].count(unified(c)) > 1}
+            named = Counter(map(unified, classes))
+            repeated = {c for c in classes if named[unified(c)] > 1}
             if repeated:
                 raise DataError(f"split {self.name!r} lists {_some(repeated)} more than once in {part!r}")
         for one, other in (("train", "val"), ("train", "test"), ("val", "test")):

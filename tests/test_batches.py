@@ -1,0 +1,116 @@
+"""What a training step sees, against the definitions."""
+import numpy as np
+import pytest
+
+from ucdr_core import data
+from ucdr_core.batches import Batches
+from ucdr_core.methods import METHODS
+from ucdr_core.methods.doodle import ramp, semantic_negatives
+
+
+class Asks:
+    """What Batches needs to know of a method."""
+
+    def __init__(self, batches, unlabelled=False, probabilities=None):
+        self.batches, self.wants_unlabelled, self.probabilities = batches, unlabelled, probabilities
+
+    def negative_classes(self):
+        return self.probabilities
+
+
+@pytest.fixture
+def training(tree):
+    manifest = data.folders(tree)
+    split = data.Split("test", ("bird", "car", "cat", "dog"), ("fish",), ("house", "moon", "tree"))
+    return data.protocols.training(manifest, split, ("sketch", "photo"), "photo")
+
+
+def epoch(batches, seed=0):
+    return list(batches.epoch(np.random.default_rng(seed), np.random.default_rng(seed + 1)))
+
+
+def test_triplets(training):
+    batches = Batches(Asks("triplets"), training, 5)
+    names, domains = (training.manifest.samples[c].to_numpy() for c in ("class_name", "domain"))
+    steps = epoch(batches)
+    assert len(steps) == batches.steps == 24 // 5
+    anchors = np.concatenate([rows[:5] for rows in steps])
+    assert len(set(anchors)) == len(anchors) and set(domains[anchors]) == {"sketch"}  # each sketch once as anchor
+    for rows in steps:
+        a, p, n = rows.reshape(3, -1)
+        assert (names[a] == names[p]).all() and (names[a] != names[n]).all()
+        assert set(domains[p]) | set(domains[n]) == {"photo"}
+        assert set(rows) <= set(training.train)
+
+
+def test_negative_classes_are_drawn_as_the_method_says(training):
+    probabilities = np.zeros((4, 4))
+    probabilities[np.arange(4), [1, 2, 3, 0]] = 1
+    batches = Batches(Asks("triplets", probabilities=probabilities), training, 8)
+    for rows in epoch(batches):
+        a, _, n = batches.labels[rows].reshape(3, -1)
+        assert (n == (a + 1) % 4).all()
+
+
+def test_unlabelled_photos_are_negatives_and_a_block_of_their_own_without_a_label(training):
+    batches = Batches(Asks("triplets", unlabelled=True), training, 6)
+    names, domains = (training.manifest.samples[c].to_numpy() for c in ("class_name", "domain"))
+    negatives, last = [], []
+    for seed in range(10):
+        for rows in epoch(batches, seed):
+            blocks = rows.reshape(4, -1)
+            negatives += list(blocks[2])
+            last += list(blocks[3])
+    assert set(names[last]) == {"fish", "house", "moon", "tree"} and set(domains[last]) == {"photo"}
+    assert (batches.labels[last] == -1).all()
+    share = np.isin(negatives, training.unlabelled).mean()  # 24 of the 24 + 18 photos of other classes
+    assert share == pytest.approx(24 / 42, abs=0.08)
+
+
+def test_pairs_have_one_class(training):
+    batches = Batches(Asks("pairs"), training, 6)
+    for rows in epoch(batches):
+        sketches, photos = rows.reshape(2, -1)
+        assert (batches.labels[sketches] == batches.labels[photos]).all() and batches.photos[photos].all() and not batches.photos[sketches].any()
+
+
+def test_the_same_seed_draws_the_same_batches(training):
+    batches = Batches(Asks("triplets"), training, 6)
+    assert all((a == b).all() for a, b in zip(epoch(batches), epoch(batches)))
+    assert any((a != b).any() for a, b in zip(epoch(batches), epoch(batches, 9)))
+
+
+def test_missing_parts_are_named(tree):
+    manifest = data.folders(tree)
+    split = data.Split("test", ("bird", "car"), ("fish",), ("tree",))
+    alone = data.protocols.training(manifest, split, ("photo",), "photo")
+    with pytest.raises(data.DataError, match="no training sketch"):
+        Batches(Asks("pairs"), alone, 6)
+    samples = manifest.samples[~((manifest.samples.domain == "photo") & (manifest.samples.class_name == "bird"))]
+    fewer = data.Manifest("fewer", manifest.root, samples)
+    with pytest.raises(data.DataError, match="classes without a training photo .* bird;"):
+        Batches(Asks("pairs"), data.protocols.training(fewer, split, ("sketch", "photo"), "photo"), 6)
+
+
+def test_semantic_negatives_by_hand():
+    """Classes at 0, 0.1 and 1 on a line, scale 0.1: squared distances 0.01 and 1 from the first."""
+    p = semantic_negatives(np.array([[0.0], [0.1], [1.0]]), 0.1)
+    first = np.exp([-0.1, -10.0])
+    np.testing.assert_allclose(p[0], [0, *(first / first.sum())])
+    np.testing.assert_allclose(p.sum(1), 1)
+    assert (np.diag(p) == 0).all()
+    far = semantic_negatives(np.array([[0.0], [10.0], [20.0]]), 0.1)  # long vectors: the nearest class is certain, and nothing underflows
+    np.testing.assert_allclose(far, [[0, 1, 0], [0.5, 0, 0.5], [0, 1, 0]])
+
+
+def test_the_ramp_of_the_paper():
+    assert [ramp(i) for i in (0, 5, 6, 15, 25, 1000)] == [0, 0, 0.05, 0.5, 1, 1]
+
+
+def test_doodle_asks_for_hard_negatives_unless_told_otherwise():
+    import torch
+
+    vectors = torch.eye(3, 4, dtype=torch.float64)
+    made = {kind: METHODS["doodle"](torch.nn.Sequential(), 8, vectors, METHODS["doodle"].Options(dim=4, negatives=kind)) for kind in ("semantic", "uniform")}
+    np.testing.assert_allclose(made["semantic"].negative_classes(), (1 - np.eye(3)) / 2)
+    assert made["uniform"].negative_classes() is None

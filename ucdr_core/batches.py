@@ -1,0 +1,82 @@
+"""What a training step sees: samples of all domains, triplets, or sketch-photo pairs, as rows of a manifest."""
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from .data.manifest import DataError
+from .data.protocols import Training
+from .methods.base import Method
+
+
+class Batches:
+    """Row numbers of one epoch after another.
+
+    domains    an equal share of `size` from each training domain; an epoch ends when the smallest domain is used once
+    triplets   `size` sketches, for each a random photo of its class and a photo of another; an epoch uses each sketch once as anchor
+    pairs      `size` sketches, for each a random photo of its class; an epoch uses each sketch once
+
+    The class of a triplet's negative is drawn as `Method.negative_classes` says, then one of its photos; where it says nothing, every
+    photo of another class is as likely, the unlabelled ones too where the method trains on them.  Such a method's batches end with a
+    block of unlabelled photos; a label of -1 is an unlabelled photo's.
+    Raises DataError where a batch cannot hold every domain, or a sketch has no photo of its class.
+    """
+
+    def __init__(self, method: Method, training: Training, size: int):
+        samples = training.manifest.samples
+        number = {name: index for index, name in enumerate(training.seen)}
+        self.kind, self.training = method.batches, training
+        self.labels = samples.class_name.map(number).fillna(-1).to_numpy().astype(np.int64)  # -1: not a trained class
+        domains = samples.domain.to_numpy()
+        self.photos = domains == training.gallery_domain
+        self.domains = np.array([training.domains.index(d) if d in training.domains else -1 for d in domains])
+        self.unlabelled = training.unlabelled if method.wants_unlabelled else np.array([], int)
+        if method.wants_unlabelled and not len(self.unlabelled):
+            raise DataError(f"the method trains on unlabelled photos, and domain {training.gallery_domain!r} has none of the classes "
+                            f"that are not trained on")
+        if self.kind == "domains":
+            self.blocks = [training.train[domains[training.train] == domain] for domain in training.domains]
+            self.size = min(size // len(self.blocks), *(len(rows) for rows in self.blocks))
+            if self.size < 1:
+                raise DataError(f"a batch of {size} cannot hold {len(self.blocks)} domains; raise recipe.batch_size")
+            self.steps = min(len(rows) for rows in self.blocks) // self.size
+            return
+        of_photos = training.train[self.photos[training.train]]
+        self.blocks = [training.train[~self.photos[training.train]]]
+        if not len(self.blocks[0]):
+            raise DataError(f"there is no training sketch: {training.gallery_domain!r}, the gallery's domain, is the only training domain")
+        self.size = min(size, len(self.blocks[0]))
+        self.steps = len(self.blocks[0]) // self.size
+        self.photos_of = [of_photos[self.labels[of_photos] == label] for label in range(len(training.seen))]
+        bare = [name for name, rows in zip(training.seen, self.photos_of) if not len(rows)]
+        if bare:
+            raise DataError(f"classes without a training photo in domain {training.gallery_domain!r}: {', '.join(bare[:10])}; pairs and triplets need one")
+        self.negative_classes = method.negative_classes() if self.kind == "triplets" else None
+        self.negatives = np.concatenate([of_photos, self.unlabelled])
+
+    def epoch(self, order: np.random.Generator, random: np.random.Generator) -> Iterator[np.ndarray]:
+        """Rows (B,) of each step, in blocks of equal size; `order` shuffles the samples, `random` draws their partners."""
+        shuffled = [order.permutation(rows) for rows in self.blocks]
+        for step in range(self.steps):
+            own = [rows[step * self.size:(step + 1) * self.size] for rows in shuffled]
+            if self.kind != "domains":
+                own += self._partners(self.labels[own[0]], random)
+            if len(self.unlabelled):
+                own.append(random.choice(self.unlabelled, self.size, replace=len(self.unlabelled) < self.size))
+            yield np.concatenate(own)
+
+    def _partners(self, labels: np.ndarray, random: np.random.Generator) -> list[np.ndarray]:
+        def photo_of(classes: np.ndarray) -> np.ndarray:
+            return np.array([self.photos_of[label][int(share * len(self.photos_of[label]))] for label, share in zip(classes, random.random(len(classes)))])
+
+        positives = photo_of(labels)
+        if self.kind == "pairs":
+            return [positives]
+        if self.negative_classes is not None:
+            reached = self.negative_classes.cumsum(1)[labels]
+            return [positives, photo_of((reached < random.random((len(labels), 1)) * reached[:, -1:]).sum(1))]
+        negatives = random.choice(self.negatives, len(labels))
+        while (alike := self.labels[negatives] == labels).any():
+            negatives[alike] = random.choice(self.negatives, alike.sum())
+        return [positives, negatives]
