@@ -5,9 +5,13 @@ import numpy as np
 import pytest
 import torch
 
-from ucdr_core.losses import Mixing, cosine_logits, draw_mixing, mixed_cross_entropy, mixing_schedule
+from ucdr_core.losses import (
+    Mixing, cosine_distance, cosine_logits, draw_mixing, dropout, mixed_cross_entropy, mixing_schedule, reverse_gradient, triplet_loss,
+)
 from ucdr_core.methods.eisnet import queue_triplet_loss
 from ucdr_core.methods.snmpnet import neighbourhood_loss
+from ucdr_core.methods.stl import STL, calibration_loss, photo_triplets
+from ucdr_core.methods.strad import kl_to_standard_normal, reconstruction
 
 D = torch.float64
 
@@ -102,3 +106,77 @@ def test_queue_triplet_without_a_positive_or_a_semi_hard_negative_is_zero():
     anchors, keys = torch.tensor([[1.0, 0.0]], dtype=D), torch.tensor([[1.0, 0.0], [0.0, 1.0]], dtype=D)
     assert queue_triplet_loss(anchors, torch.tensor([0]), keys, torch.tensor([1, -1]), 2.0, 4).item() == 0
     assert np.isclose(queue_triplet_loss(anchors, torch.tensor([0]), keys, torch.tensor([0, 0]), 2.0, 4).item(), 0)
+
+
+# ----------------------------------------------------------------------------------------------------- Doodle to Search
+
+def test_triplet_loss_by_hand():
+    """Margin 1: 1 + 0.5 - 2 < 0, 1 + 2 - 1.5 = 1.5."""
+    assert triplet_loss(torch.tensor([0.5, 2.0]), torch.tensor([2.0, 1.5]), 1.0).item() == pytest.approx(0.75)
+
+
+def test_cosine_distance_by_hand():
+    u, v = torch.tensor([[3.0, 4.0], [1.0, 0.0]], dtype=D), torch.tensor([[1.0, 0.0], [-2.0, 0.0]], dtype=D)
+    torch.testing.assert_close(cosine_distance(u, v), torch.tensor([0.4, 2.0], dtype=D))
+
+
+def test_gradient_reversal():
+    x = torch.tensor([1.0, -2.0], dtype=D, requires_grad=True)
+    y = reverse_gradient(x, 0.5)
+    torch.testing.assert_close(y, x)
+    (y * torch.tensor([3.0, 5.0], dtype=D)).sum().backward()
+    torch.testing.assert_close(x.grad, torch.tensor([-1.5, -2.5], dtype=D))
+
+
+def test_dropout_keeps_the_mean_and_its_share(random):
+    x = torch.ones(200, 200, dtype=D)
+    out = dropout(x, 0.25, random)
+    assert set(out.unique().tolist()) == {0.0, 1 / 0.75}
+    assert out.mean().item() == pytest.approx(1, abs=0.02) and (out == 0).double().mean().item() == pytest.approx(0.25, abs=0.02)
+    assert dropout(x, 0.0, random) is x
+
+
+# ----------------------------------------------------------------------------------------------------------------- STL
+
+def test_calibration_loss_by_hand():
+    """Two seen, two unseen classes, margin 0.01: 0.01 + 0.5 - 0.2 and 0 (0.6 is more than 0.01 above 0.2)."""
+    p = torch.tensor([[0.5, 0.1, 0.2, 0.2], [0.2, 0.1, 0.6, 0.1]], dtype=D)
+    assert calibration_loss(p, seen=2, margin=0.01).item() == pytest.approx(0.31 / 2)
+
+
+def test_prototype_probabilities_by_hand():
+    """zeta and W the identity: v = (1, 0) against e = (1, 0), (0, 2), (-3, 0): cosines 1, 0, -1, scaled by lambda = 2 and gamma = 3."""
+    vectors = torch.tensor([[1.0, 0.0], [0.0, 2.0], [-3.0, 0.0]], dtype=D)
+    method = STL(torch.nn.Sequential(), 4, vectors[:2], STL.Options(dim=2, prototype_dim=2, hidden=4, positions=1, scale=2.0, temperature=3.0), vectors[2:]).double()
+    with torch.no_grad():
+        method.zeta.weight.copy_(torch.eye(2))
+        method.zeta.bias.zero_()
+        method.prototype.weight.copy_(torch.eye(2))
+    p = method.log_probabilities(torch.tensor([[5.0, 0.0]], dtype=D)).exp()[0]
+    expected = np.exp([6.0, 0.0, -6.0])
+    np.testing.assert_allclose(p.detach(), expected / expected.sum())
+
+
+def test_photo_triplets_are_what_they_should_be(random):
+    labels = torch.tensor([0, 0, 1, 2, 2, 2])
+    a, p, n = photo_triplets(labels, random)
+    assert a.tolist() == [0, 1, 3, 4, 5]  # the only photo of class 1 has no mate
+    assert (a != p).all() and (labels[a] == labels[p]).all() and (labels[a] != labels[n]).all()
+    assert all(len(part) == 0 for part in photo_triplets(torch.tensor([3, 3, 3]), random))
+
+
+# --------------------------------------------------------------------------------------------------------------- STRAD
+
+def test_kl_by_hand():
+    """mu = (1, 0), sigma^2 = (1, e): 1/2 and (e - 1 - 1) / 2."""
+    kl = kl_to_standard_normal(torch.tensor([[1.0, 0.0]], dtype=D), torch.tensor([[0.0, 1.0]], dtype=D))
+    assert kl.item() == pytest.approx(0.5 + (math.e - 2) / 2)
+    normal = torch.distributions.Normal
+    independent = torch.distributions.kl_divergence(normal(torch.tensor([1.0, 0.0]), torch.tensor([1.0, math.exp(0.5)])), normal(0.0, 1.0)).sum()
+    assert kl.item() == pytest.approx(independent.item(), rel=1e-6)
+
+
+def test_reconstruction_by_hand():
+    made, wanted = torch.tensor([[3.0, 4.0], [0.0, 0.0]], dtype=D), torch.zeros(2, 2, dtype=D)
+    assert reconstruction(made, wanted, "paper").item() == pytest.approx(2.5, abs=1e-5)
+    assert reconstruction(made, wanted, "code").item() == pytest.approx(25 / 4)

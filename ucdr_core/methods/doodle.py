@@ -1,0 +1,105 @@
+"""Doodle to Search (Dey, Riba, Dutta, Llados, Song, CVPR 2019).
+
+Two networks, psi for sketches and phi for photos, each a trunk with spatial attention and a linear layer to D dimensions, trained
+on triplets with semantically hard negatives: a triplet loss, a domain classifier and a semantic decoder, the latter two through
+gradient reversal.  Retrieval by Euclidean distance.  Equation numbers are the paper's.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ..losses import cosine_distance, dropout, reverse_gradient, triplet_loss
+from .base import Batch, Encoder, Method, Sides
+
+
+def ramp(iteration: int) -> float:
+    """lambda_d: off for five iterations, then linearly to 1 at iteration 25.  Algorithm 1, line 4, with z(i) = (i - 5) / 20."""
+    return float(np.clip((iteration - 5) / 20, 0, 1))
+
+
+def semantic_negatives(class_vectors: np.ndarray, scale: float) -> np.ndarray:
+    """(C, C) probabilities of the negative's class: p(c') ~ exp(-|s_c - s_c'|^2 / scale) over the other classes, rows sum to 1.
+
+    Meant for unit vectors; longer ones make the nearest class certain.  Source: sounakdey/doodle2search (scale 0.1).
+    """
+    squares = np.square(class_vectors[:, None] - class_vectors).sum(2)
+    np.fill_diagonal(squares, np.inf)
+    weights = np.exp(-(squares - squares.min(1, keepdims=True)) / scale)
+    return weights / weights.sum(1, keepdims=True)
+
+
+class Doodle(Method):
+    @dataclass(frozen=True)
+    class Options:
+        dim: int = 256  # D (the code's default; SnMpNet lists 300)
+        attention: bool = True
+        shared: bool = False  # one network for both domains (SnMpNet's rows Doodle-Single and SE-Single)
+        weight_triplet: float = 1.0  # alpha_1 to alpha_3 of equation 4, equal in the paper
+        weight_domain: float = 1.0
+        weight_semantic: float = 1.0
+        margin: float = 1.0  # mu of equation 1
+        ramp: Literal["paper", "code"] = "paper"  # lambda_d by iteration; code: by the batch's place in its epoch, so off anew each epoch
+        reversal: float = 0.5  # lambda_s
+        semantic_form: Literal["paper", "code"] = "paper"  # equation 3 divides by three; the code does not
+        decoder_layers: Literal[2, 3] = 3  # the code has 2
+        dropout: float = 0.5  # in the two heads (code)
+        negatives: Literal["semantic", "uniform"] = "semantic"
+        negative_scale: float = 0.1
+        distance: Literal["euclidean", "cosine"] = "euclidean"
+        adapter_rank: int = 32  # frozen regime only
+
+    batches = "triplets"
+    uses_class_vectors = True
+    wants_positions = True
+
+    def __init__(self, upper: nn.Module, channels: int, class_vectors: torch.Tensor, options: Options):
+        super().__init__(upper, channels, class_vectors, options)
+        words = class_vectors.shape[1]
+        encoder = Encoder(upper, channels, options.adapter_rank, options.attention)
+        self.encode = Sides(nn.Sequential(encoder, nn.Linear(channels, options.dim)), options.shared)  # psi, phi
+        self.domain = nn.ModuleList([nn.Linear(options.dim, 64), nn.Linear(64, 64), nn.Linear(64, 1)])  # f
+        widths = [options.dim, *[words] * options.decoder_layers]
+        self.decoder = nn.ModuleList(nn.Linear(*pair) for pair in zip(widths, widths[1:]))  # g
+
+    def embed(self, inputs: torch.Tensor, photos: torch.Tensor, space: str = "") -> torch.Tensor:
+        return self.encode(inputs, photos)
+
+    def negative_classes(self) -> np.ndarray | None:
+        if self.options.negatives == "uniform":
+            return None
+        return semantic_negatives(self.class_vectors.double().cpu().numpy(), self.options.negative_scale)
+
+    def head(self, layers: nn.ModuleList, x: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
+        """Linear layers with ReLU between them and dropout after the first."""
+        for number, layer in enumerate(layers):
+            x = layer(x)
+            if number < len(layers) - 1:
+                x = functional.relu(x)
+            if number == 0:
+                x = dropout(x, self.options.dropout, random)
+        return x
+
+    def losses(self, batch: Batch, random: np.random.Generator) -> dict[str, torch.Tensor]:
+        options = self.options
+        embedded = self.encode(batch.inputs, batch.photos)
+        anchors, positives, negatives = embedded.chunk(3)
+        terms = {"triplet": options.weight_triplet * triplet_loss(  # equation 1
+            functional.pairwise_distance(anchors, positives), functional.pairwise_distance(anchors, negatives), options.margin)}
+        if options.weight_domain:
+            strength = ramp(batch.iteration if options.ramp == "paper" else batch.step)
+            logits = self.head(self.domain, reverse_gradient(embedded, strength), random)[:, 0]
+            # Equation 2: sketches are 0, photos 1; the three parts of a triplet weigh alike.
+            terms["domain"] = options.weight_domain * functional.binary_cross_entropy_with_logits(logits, batch.photos.to(logits))
+        if options.weight_semantic:
+            s = self.class_vectors[batch.labels.chunk(3)[0]]  # the anchor's class, for all three
+            decoded = self.head(self.decoder, torch.cat([anchors, positives, reverse_gradient(negatives, options.reversal)]), random)
+            distance = cosine_distance(decoded, s.repeat(3, 1)) / 2  # l_c
+            # Equation 3 is the mean over the 3N samples; the code's sum of three means is three times that.
+            terms["semantic"] = options.weight_semantic * (1 if options.semantic_form == "paper" else 3) * distance.mean()
+        return terms

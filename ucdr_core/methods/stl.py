@@ -1,0 +1,140 @@
+"""STL: semi-transductive learning for generalised zero-shot SBIR (Ge et al., AAAI 2023).
+
+Two trunks with attention, one for sketches and one for photos, into one shared multi-layer perceptron -> v; a shared linear layer
+zeta on v is compared with class prototypes made from word vectors of all classes, seen and unseen.  Trained on triplets, on the
+labels of seen samples, and on photos of unseen classes without their labels: **the test gallery is training data**, and the names of
+the test classes are known.  Retrieval by cosine on v.  Equation numbers are the paper's; there is no public code.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ..backbones import SpatialAttention
+from ..losses import cosine_distance, dropout, triplet_loss
+from .base import Batch, Method, Sides, shared_adapter
+
+
+def calibration_loss(probabilities: torch.Tensor, seen: int, margin: float) -> torch.Tensor:
+    """max(0, delta + max over seen classes - max over unseen classes), averaged over unlabelled photos.  Equations 11 and 16.
+
+    probabilities (U, C), seen classes first -> scalar in [0, 1 + delta]
+    """
+    return (margin + probabilities[:, :seen].max(1).values - probabilities[:, seen:].max(1).values).clamp(min=0).mean()
+
+
+def photo_triplets(labels: torch.Tensor, random: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Anchors, positives and negatives (T,) among photos with these labels (B,): one triplet for each photo that has a mate.
+
+    The mate and the photo of another class are drawn from the batch.
+    """
+    values = labels.cpu().numpy()
+    same = values[:, None] == values
+    np.fill_diagonal(same, False)
+    anchors = np.flatnonzero(same.any(1) & (values[:, None] != values).any(1))
+
+    def drawn(allowed: np.ndarray) -> np.ndarray:
+        return np.where(allowed, random.random(allowed.shape), -1).argmax(1)
+
+    positives, negatives = drawn(same[anchors]), drawn(values[anchors, None] != values)
+    return tuple(torch.from_numpy(rows).to(labels.device) for rows in (anchors, positives, negatives))
+
+
+class Trunk(nn.Module):
+    """Trained part of the trunk and attention: inputs -> flattened map of positions x positions, (B, channels positions^2)."""
+
+    def __init__(self, upper: nn.Module, channels: int, positions: int, adapter_rank: int):
+        super().__init__()
+        self.upper, self.attention, self.positions = upper, SpatialAttention(channels), positions
+        self.adapter = shared_adapter(upper, channels * positions ** 2, adapter_rank)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        maps = self.upper(inputs)
+        if self.positions == 1:  # the same, without making the attended map
+            return self.adapter(self.attention.pooled(maps))
+        return self.adapter(functional.adaptive_avg_pool2d(self.attention(maps), self.positions).flatten(1))
+
+
+class STL(Method):
+    @dataclass(frozen=True)
+    class Options:
+        dim: int = 1024  # of v
+        prototype_dim: int = 300  # d', not given in the paper
+        hidden: int = 4096  # the shared layers are those of VGG-16
+        positions: int = 7  # side of the map that is flattened into them
+        dropout: float = 0.5
+        network: Literal["semi", "separate", "shared"] = "semi"  # what sketches and photos share: the layers after the trunks; nothing; all
+        margin: float = 0.1  # Delta, equation 3
+        scale: float = 10.0  # lambda, equation 5
+        temperature: float = 15.0  # gamma, equation 8: 15 to 20
+        calibration: float = 0.01  # delta, equation 11
+        weight_semantic: float = 0.5  # omega_1, equation 13; 0: no prototypes
+        weight_calibration: float = 0.1  # omega_2: .1 Sketchy, .5 TU-Berlin; 0: inductive, no unlabelled photo is used
+        anchors: Literal["sketches", "photos"] = "sketches"  # photos: photos, the pseudo-labelled ones too, may be anchors as well
+        distance: Literal["euclidean", "cosine"] = "cosine"
+        adapter_rank: int = 32  # frozen regime only
+
+    batches = "triplets"
+    uses_class_vectors = True
+    wants_positions = True
+    wants_unlabelled = True
+    transductive = True
+
+    def __init__(self, upper: nn.Module, channels: int, class_vectors: torch.Tensor, options: Options, unseen_vectors: torch.Tensor):
+        super().__init__(upper, channels, class_vectors, options)
+        self.register_buffer("unseen_vectors", unseen_vectors)
+        self.wants_unlabelled = self.transductive = options.weight_calibration > 0
+        trunk = Trunk(upper, channels, options.positions, options.adapter_rank)
+        widths = [channels * options.positions ** 2, options.hidden, options.hidden, options.dim]
+        mlp = nn.ModuleList(nn.Linear(*pair) for pair in zip(widths, widths[1:]))
+        self.trunk = Sides(trunk, shared=options.network == "shared")
+        self.mlp = nn.ModuleList(Sides(layer, shared=options.network != "separate") for layer in mlp)
+        self.zeta = nn.Linear(options.dim, options.prototype_dim)
+        self.prototype = nn.Linear(class_vectors.shape[1], options.prototype_dim, bias=False)  # W
+
+    def visual(self, inputs: torch.Tensor, photos: torch.Tensor, random: np.random.Generator | None = None) -> torch.Tensor:
+        """v (B, dim): phi of sketches, psi of photos; a generator asks for dropout."""
+        x = self.trunk(inputs, photos)
+        for layer in self.mlp[:-1]:
+            x = functional.relu(layer(x, photos))
+            x = dropout(x, self.options.dropout, random) if random is not None else x
+        return self.mlp[-1](x, photos)
+
+    def embed(self, inputs: torch.Tensor, photos: torch.Tensor, space: str = "") -> torch.Tensor:
+        return self.visual(inputs, photos)
+
+    def log_probabilities(self, v: torch.Tensor) -> torch.Tensor:
+        """log P_c(v), (B, C), seen classes first.  Equations 5 to 8."""
+        e = torch.cat([self.class_vectors, self.unseen_vectors])
+        h = self.options.scale * functional.normalize(self.prototype(e), dim=1)
+        scores = functional.normalize(self.zeta(v), dim=1) @ h.T
+        return (self.options.temperature * scores).log_softmax(1)
+
+    def losses(self, batch: Batch, random: np.random.Generator) -> dict[str, torch.Tensor]:
+        options, seen, labels = self.options, len(self.class_vectors), batch.labels
+        v = self.visual(batch.inputs, batch.photos, random)
+        size = len(v) // (4 if self.wants_unlabelled else 3)
+        anchors, positives, negatives, *unlabelled = v.split(size)
+        to_positive, to_negative = [cosine_distance(anchors, positives)], [cosine_distance(anchors, negatives)]
+        terms = {}
+        if self.wants_unlabelled:
+            p = self.log_probabilities(unlabelled[0]).exp()
+            terms["calibration"] = options.weight_calibration * calibration_loss(p, seen, options.calibration)
+            if options.anchors == "photos":
+                pseudo = p[:, seen:].argmax(1) + seen  # equation 12
+                known = torch.cat([labels[size:2 * size], labels[2 * size:3 * size], pseudo])
+                of = v[size:][known >= 0]
+                a, b, c = photo_triplets(known[known >= 0], random)
+                to_positive.append(cosine_distance(of[a], of[b]))
+                to_negative.append(cosine_distance(of[a], of[c]))
+        terms["rank"] = triplet_loss(torch.cat(to_positive), torch.cat(to_negative), options.margin)
+        if options.weight_semantic:
+            # Equations 9 (its minus sign is lost in the paper) and 15: seen sketches and photos; -1 marks the unlabelled.
+            log_p = self.log_probabilities(v[:3 * size])
+            terms["semantic"] = options.weight_semantic * functional.nll_loss(log_p, labels[:3 * size], ignore_index=-1)
+        return terms

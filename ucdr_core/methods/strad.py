@@ -1,0 +1,165 @@
+"""STRAD: structure-aware asymmetric disentanglement (Li, Ling, Niu, Zhang, arXiv 1911.13251).
+
+On frozen features of a fine-tuned backbone (`Simple`): photo features are disentangled into structure and appearance, sketch features
+only projected to structure; both are translated into the other domain.  Retrieval in three spaces, and fused.  Equation numbers
+are the paper's.  Its supplement, with sizes, optimiser, N and lambda, could not be found; widths and layers follow the authors' earlier
+code (Jiangtong-Li/ZS-SBIR).
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from .base import Batch, Method, OptionError
+
+
+def kl_to_standard_normal(mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
+    """KL(N(mu, sigma) || N(0, 1)), summed over dimensions, averaged over the batch: (B, d), (B, d) -> scalar >= 0.  Equation 5."""
+    return ((mean.square() + log_variance.exp() - log_variance - 1) / 2).sum(1).mean()
+
+
+def reconstruction(made: torch.Tensor, wanted: torch.Tensor, form: str) -> torch.Tensor:
+    """|made - wanted|, averaged over the batch: (B, d), (B, d) -> scalar.  Equations 4 and 6.
+
+    form "paper": the Euclidean norm; "code": the mean square per dimension (the authors' earlier code)
+    """
+    if form == "paper":
+        return functional.pairwise_distance(made, wanted).mean()
+    return functional.mse_loss(made, wanted)
+
+
+def _layers(inputs: int, hidden: int, outputs: int, norm: bool) -> nn.Sequential:
+    """Two linear layers, ReLU after both, batch normalisation before both if asked."""
+    layers: list[nn.Module] = []
+    for pair in ((inputs, hidden), (hidden, outputs)):
+        layers += [nn.Linear(*pair), *([nn.BatchNorm1d(pair[1])] if norm else []), nn.ReLU()]
+    return nn.Sequential(*layers)
+
+
+class STRAD(Method):
+    @dataclass(frozen=True)
+    class Options:
+        hidden: int = 2048
+        structure: int = 1024  # width of structure and appearance
+        weight_or: float = 1.0  # the five losses of equation 7, unweighted in the paper; a space whose loss is 0 is not searched
+        weight_cls: float = 1.0
+        weight_kl: float = 1.0
+        weight_im: float = 1.0
+        weight_sk: float = 1.0  # the earlier code needed 10
+        reconstruction: Literal["paper", "code"] = "paper"
+        samples: int = 200  # N of equation 8 (earlier code)
+
+    distance = "cosine"
+    batches = "pairs"
+
+    def __init__(self, upper: nn.Module, channels: int, class_vectors: torch.Tensor, options: Options):
+        super().__init__(upper, channels, class_vectors, options)
+        width = options.structure
+        self.structure_photo = _layers(channels, options.hidden, width, norm=True)  # E_im^st
+        self.structure_sketch = _layers(channels, options.hidden, width, norm=True)  # E_sk^st
+        self.classifier = nn.Linear(width, len(class_vectors))
+        own = {"sketch": options.weight_sk, "image": options.weight_im, "structure": options.weight_cls}
+        self.searched = [name for name, weight in own.items() if weight]
+        if not self.searched:
+            raise OptionError("strad: no space is trained; one of weight_cls, weight_im and weight_sk must be above 0")
+        self.spaces = ("", *self.searched)
+        if options.weight_sk:
+            self.to_sketch = _layers(width, options.hidden, channels, norm=False)  # G_sk
+        if options.weight_im or options.weight_or:
+            self.appearance = _layers(channels, options.hidden, width, norm=True)  # E_im^ap
+        if options.weight_im:
+            self.variational = nn.Linear(width, 2 * width)  # V_im^ap: mu and the logarithm of sigma^2
+            self.to_image = _layers(2 * width, options.hidden, channels, norm=False)  # G_im
+            drawn = np.random.default_rng(0).standard_normal((options.samples, width))
+            self.register_buffer("z", torch.from_numpy(drawn))  # the same appearances for every query
+        # lambda_1, lambda_1, lambda_2 of equation 9, in the order of `searched`; chosen after training
+        self.register_buffer("fusion", torch.full((len(self.searched),), 1 / len(self.searched), dtype=torch.float64))
+
+    # ---------------------------------------------------------------------------------------------------- training
+
+    def losses(self, batch: Batch, random: np.random.Generator) -> dict[str, torch.Tensor]:
+        options = self.options
+        f_sk, f_im = batch.inputs.flatten(1).chunk(2)  # a sketch and a photo of the same class
+        y = batch.labels.chunk(2)[0]
+        st_sk, st_im = self.structure_sketch(f_sk), self.structure_photo(f_im)  # equation 1
+        terms = {}
+        if options.weight_cls:  # equation 2
+            classified = functional.cross_entropy(self.classifier(st_im), y) + functional.cross_entropy(self.classifier(st_sk), y)
+            terms["cls"] = options.weight_cls * classified
+        if options.weight_im or options.weight_or:
+            ap_im = self.appearance(f_im)
+        if options.weight_or:  # equation 3
+            terms["or"] = options.weight_or * functional.cosine_similarity(ap_im, st_im, dim=1).mean()
+        if options.weight_sk:  # equation 4: photo to sketch
+            terms["sk"] = options.weight_sk * reconstruction(self.to_sketch(st_im), f_sk, options.reconstruction)
+        if options.weight_im:  # equations 5 and 6: sketch to photo
+            mean, log_variance = self.variational(ap_im).chunk(2, dim=1)
+            noise = torch.from_numpy(random.standard_normal(tuple(mean.shape))).to(mean.device, mean.dtype)
+            z = mean + noise * (log_variance / 2).exp()
+            terms["im"] = options.weight_im * reconstruction(self.to_image(torch.cat([z, st_sk], dim=1)), f_im, options.reconstruction)
+            if options.weight_kl:
+                terms["kl"] = options.weight_kl * kl_to_standard_normal(mean, log_variance)
+        return terms
+
+    # --------------------------------------------------------------------------------------------------- retrieval
+
+    def feature(self, name: str, f: torch.Tensor) -> torch.Tensor:
+        """One of the seven features of Figure 3 from photo or sketch features f (B, channels).
+
+        photos: image, image structure, image appearance, generated sketch; sketches: sketch, sketch structure, generated image
+        """
+        if name in ("image", "sketch"):
+            return f
+        if name == "image structure":
+            return self.structure_photo(f)
+        if name == "sketch structure":
+            return self.structure_sketch(f)
+        if name == "image appearance":
+            return self.appearance(f)
+        if name == "generated sketch":
+            return self.to_sketch(self.structure_photo(f))
+        # Equation 8: the mean over N appearances.  The first layer is linear, so that its two inputs are added, not repeated.
+        first, _, second, _ = self.to_image
+        weight_z, weight_s = first.weight.split(self.z.shape[1], dim=1)
+        from_z, from_s = self.z @ weight_z.T + first.bias, self.structure_sketch(f) @ weight_s.T
+        return torch.stack([functional.relu(second(functional.relu(own + from_z))).mean(0) for own in from_s])
+
+    def embed(self, inputs: torch.Tensor, photos: torch.Tensor, space: str = "") -> torch.Tensor:
+        """In one space, or in all: unit vectors times the root of their weight, side by side, so that the cosine of two such rows
+        is the weighted mean of the cosines, and 1 less it the fused distance of equation 9."""
+        f = inputs.flatten(1)
+        sides = {"sketch": ("sketch", "generated sketch"), "image": ("generated image", "image"), "structure": ("sketch structure", "image structure")}
+        rows = None
+        for side, own in enumerate((~photos, photos)):
+            if not own.any():
+                continue
+            if space:
+                values = self.feature(sides[space][side], f[own.to(f.device)])
+            else:
+                values = torch.cat([functional.normalize(self.feature(sides[name][side], f[own.to(f.device)]), dim=1) * weight.sqrt()
+                                    for name, weight in zip(self.searched, self.fusion)], dim=1)
+            rows = values.new_zeros(len(f), values.shape[1]) if rows is None else rows
+            rows[own.to(rows.device)] = values
+        return rows
+
+    def fuse(self, structure: float) -> None:
+        """Sets the fusion: lambda_2 = structure, in [0, 1]; the other spaces share the rest."""
+        others = (1 - structure) / max(len(self.searched) - 1, 1)
+        self.fusion.copy_(torch.tensor([structure if name == "structure" else others for name in self.searched]))
+
+    def choose(self, score: Callable[[], float]) -> None:
+        """lambda_2 of 0, .1, ..., 1: the best by the selection score, the first of equals."""
+        if len(self.searched) < 2 or "structure" not in self.searched:
+            return
+        best = (-1.0, 0.0)
+        for tenths in range(11):
+            self.fuse(tenths / 10)
+            if (reached := score()) > best[0] + 1e-9:
+                best = (reached, tenths / 10)
+        self.fuse(best[1])
