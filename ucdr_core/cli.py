@@ -90,7 +90,7 @@ def spec_from_options(options):
     """The TrainSpec that `ucdr run`'s options mean."""
     from .data import DataError, load
     from .methods import METHODS, OptionError
-    from .papers.snmpnet import COMMON, RECIPE, SNMPNET
+    from .papers import embedded
     from .runs import TrainSpec
 
     manifest = load(options.dataset, options.data_root)
@@ -114,14 +114,8 @@ def spec_from_options(options):
         "split": options.split or ("emoji" if emoji else None), "train_domains": domains, "gallery_domain": gallery, "seed": options.seed,
         "gallery_held_out": 0.0 if options.protocol in ("zs_sbir", "gzs_sbir") else 0.25 if emoji else 0.08,
         "classes_left_out": 0.2 if options.protocol == "gzs_sbir" else 0.0,
-        # The pinned numerics of the embedded tables cost a factor of ten on a large trunk; own pictures are not compared to a digit.
-        "precision": "float64" if emoji else "float32", "size_px": 96 if emoji else 128,
+        **embedded.defaults(options.method, real=not emoji),
     }
-    if METHODS[options.method].trained:
-        values["options"] = {**COMMON, **(SNMPNET if options.method == "snmpnet" else {})}
-        values["recipe"] = dict(RECIPE)
-        if not emoji:  # best on the validation classes of real sketches and photos (sketchy25): an epoch has more steps there
-            values["options"]["temperature"], values["recipe"]["lr"] = 0.2, 1e-4
     for assignment in options.set:
         name, sign, text = assignment.partition("=")
         if not sign:
@@ -131,7 +125,7 @@ def spec_from_options(options):
         except json.JSONDecodeError:
             value = text
         part, dot, rest = name.partition(".")
-        if dot and part in ("options", "recipe"):
+        if dot and part in ("options", "recipe", "features"):
             values.setdefault(part, {})[rest] = value
         else:
             values[name] = value
@@ -197,8 +191,10 @@ def _through_papermill(spec, device: str):
 
 
 def _add_reproduce(verbs) -> None:
-    parser = _verb(verbs, "reproduce", "Make every run of a paper that is not done yet.", "ucdr reproduce --paper snmpnet")
-    parser.add_argument("--paper", default="snmpnet")
+    from .papers import PAPERS, REAL
+
+    parser = _verb(verbs, "reproduce", "Make every run of a paper, or of all, that is not done yet.", "ucdr reproduce --paper snmpnet")
+    parser.add_argument("--paper", default="all", choices=["all", *PAPERS, *REAL], help="default: all that is on the embedded data")
     parser.add_argument("--jobs", type=int, help="runs at a time; default: one per core")
     parser.set_defaults(do=_reproduce)
 
@@ -207,7 +203,7 @@ def _reproduce(options) -> int:
     from . import papers
     from .reproduce import reproduce
 
-    failures = reproduce(papers.specs_of(options.paper), options.jobs)
+    failures = reproduce(papers.specs_of(*(papers.PAPERS if options.paper == "all" else [options.paper])), options.jobs)
     for spec, problem in failures:
         print(f"FAILED {spec.key} {spec.method} {spec.dataset} seed {spec.seed}\n{problem}", file=sys.stderr)
     return 1 if failures else 0
@@ -299,7 +295,7 @@ def _table(options) -> int:
         return 2
     if options.runs:
         for row in builder().rows:
-            for spec in row.specs:
+            for spec in getattr(row, "specs", ()):
                 print(spec.key, f"{row.group}/{row.label}", f"seed {spec.seed}")
     else:
         print(tables.table(options.paper, options.name).text)

@@ -12,13 +12,17 @@ from dataclasses import dataclass
 import matplotlib
 import numpy as np
 import seaborn as sns
+import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from . import semantics
-from .data import images
-from .papers import snmpnet
-from .runs import RunRecord, Store
+from . import semantics, training
+from .data import datasets, images, splits
+from .data.manifest import Manifest
+from .methods.doodle import ramp
+from .papers import doodle, embedded, seeds_of, snmpnet, stl, strad
+from .papers.embedded import sketch_photo
+from .runs import RunRecord, Store, TrainSpec
 
 matplotlib.use("agg")
 COLOURS = sns.color_palette("colorblind", 10)
@@ -44,50 +48,49 @@ class Drawing:
 
 def figure(paper: str, name: str) -> Drawing:
     """A paper's figure on our runs.  Raises KeyError for an unknown one, RecordError where a run is missing."""
-    if paper != "snmpnet" or name not in FIGURES:
-        raise KeyError(f"unknown figure {paper} {name}; known: " + ", ".join(f"snmpnet {known}" for known in FIGURES))
-    return FIGURES[name](Store())
+    if name not in FIGURES.get(paper, ()):
+        raise KeyError(f"unknown figure {paper} {name}; known: " + ", ".join(f"{p} {n}" for p, own in FIGURES.items() for n in own))
+    return FIGURES[paper][name](Store())
 
 
 # ------------------------------------------------------------------------------------------------------------ drawing
 
-def contact_sheet(manifest, classes: list[str], seed: int = 0) -> Drawing:
-    """One image per class (rows) and domain (columns)."""
-    domains = manifest.domains
-    fig = Figure(figsize=(1.0 * len(domains), 1.0 * len(classes)))
-    axes = fig.subplots(len(classes), len(domains), squeeze=False)
+def contact_sheet(columns: dict[str, tuple[Manifest, str]], classes: list[str], seed: int = 0) -> Drawing:
+    """One image per class (rows) and column, drawn at random; a column is a domain of a manifest under a title."""
+    fig = Figure(figsize=(1.0 * len(columns), 1.0 * len(classes)))
+    axes = fig.subplots(len(classes), len(columns), squeeze=False)
     for row, class_name in enumerate(classes):
-        for column, domain in enumerate(domains):
-            axis = axes[row, column]
+        for axis, (title, (manifest, domain)) in zip(axes[row], columns.items()):
             axis.set_axis_off()
             own = manifest.rows([domain], [class_name])
             if len(own):
                 axis.imshow(images.read(manifest, int(np.random.default_rng([seed, row]).choice(own))))
             if row == 0:
-                axis.set_title(domain, fontsize=7)
-            if column == 0:
-                axis.text(-0.15, 0.5, class_name, transform=axis.transAxes, rotation=90, va="center", ha="right", fontsize=7)
+                axis.set_title(title.replace(", ", ",\n"), fontsize=7)
+        axes[row, 0].text(-0.15, 0.5, class_name, transform=axes[row, 0].transAxes, rotation=90, va="center", ha="right", fontsize=7)
     fig.subplots_adjust(wspace=0.05, hspace=0.05)
-    return Drawing(fig, f"{len(classes)} classes x {len(domains)} domains, data {manifest.fingerprint}")
+    fingerprints = ", ".join(sorted({manifest.fingerprint for manifest, _ in columns.values()}))
+    return Drawing(fig, f"{len(classes)} classes x {len(columns)} domains, data {fingerprints}")
 
 
-def retrieval_grid(record: RunRecord, evaluations: list[str], queries: np.ndarray, k: int = 8) -> Drawing:
-    """Each query with its first k of each gallery; right ones framed and ticked, wrong ones framed and crossed."""
-    manifest = record.spec.manifest()
+def retrieval_grid(parts: list[tuple[str, RunRecord, str]], queries: np.ndarray, k: int = 8) -> Drawing:
+    """Each query with the first k of each part; right ones framed and ticked, wrong ones framed and crossed.
+
+    parts: (title, run, evaluation, with @space where one space is searched); all of one data set.
+    """
+    manifest = parts[0][1].spec.manifest()
     labels = manifest.samples.class_name.to_numpy()
-    width = 1 + len(evaluations) * k
-    fig = Figure(figsize=(0.62 * width + 0.4, 0.78 * len(queries) + 0.3))
-    axes = fig.subplots(len(queries), width + len(evaluations), squeeze=False,
-                        gridspec_kw={"width_ratios": [1, *([0.25, *[1] * k] * len(evaluations))], "wspace": 0.08, "hspace": 0.28})
+    fig = Figure(figsize=(0.62 * (1 + len(parts) * k) + 0.4, 0.78 * len(queries) + 0.3))
+    axes = fig.subplots(len(queries), 1 + len(parts) * (k + 1), squeeze=False,
+                        gridspec_kw={"width_ratios": [1, *([0.25, *[1] * k] * len(parts))], "wspace": 0.08, "hspace": 0.28})
     for axis in axes.ravel():
         axis.set_axis_off()
-    embedded = record.embeddings(queries)
-    counts = []
-    for part, evaluation in enumerate(evaluations):
+    lines = [f"{len(queries)} queries ({', '.join(labels[queries])})"]
+    for part, (title, record, evaluation) in enumerate(parts):
         gallery = record.task(evaluation).gallery
-        ranking = rank(embedded, record.embeddings(gallery), record.model()[0].distance)[:, :k]
+        ranking = nearest(record, queries, evaluation)[:, :k]
         right = labels[gallery[ranking]] == labels[queries][:, None]
-        counts.append(f"{evaluation}: {' '.join(str(int(n)) for n in right.sum(1))} of {k} right")
+        lines.append(f"{title}, {evaluation}: {' '.join(str(int(n)) for n in right.sum(1))} of {k} right, run {record.key}")
         for row in range(len(queries)):
             for place in range(k):
                 axis = axes[row, 2 + part * (k + 1) + place]
@@ -96,11 +99,17 @@ def retrieval_grid(record: RunRecord, evaluations: list[str], queries: np.ndarra
                 axis.add_patch(Rectangle((0, 0), 1, 1, transform=axis.transAxes, fill=False, lw=3, color=RIGHT if good else WRONG, clip_on=False))
                 axis.text(0.97, 0.03, "✓" if good else "✗", transform=axis.transAxes, ha="right", va="bottom", fontsize=8, weight="bold",
                           color="white", bbox={"boxstyle": "square,pad=0.1", "color": RIGHT if good else WRONG})
-        axes[0, 2 + part * (k + 1)].set_title(f"gallery {evaluation.split(':')[2]}", fontsize=8, loc="left")
+        axes[0, 2 + part * (k + 1)].set_title(title, fontsize=8, loc="left")
     for row, query in enumerate(queries):
         _picture(axes[row, 0], manifest, int(query))
         axes[row, 0].set_title(f"{labels[query]}", fontsize=8, pad=2)
-    return Drawing(fig, f"{len(queries)} queries ({', '.join(labels[queries])})\n" + "\n".join(counts) + f"\nrun {record.key}")
+    return Drawing(fig, "\n".join(lines))
+
+
+def nearest(record: RunRecord, queries: np.ndarray, evaluation: str) -> np.ndarray:
+    """Positions in the evaluation's gallery, nearest first: (Q, N).  queries are rows of the manifest."""
+    space = evaluation.partition("@")[2]
+    return rank(record.embeddings(queries, space), record.embeddings(record.task(evaluation).gallery, space), record.model()[0].distance)
 
 
 def rank(queries: np.ndarray, gallery: np.ndarray, distance: str) -> np.ndarray:
@@ -114,37 +123,57 @@ def _picture(axis, manifest, row: int) -> None:
     axis.imshow(images.read(manifest, row))
 
 
-def embedding_maps(parts: list[tuple[str, RunRecord, np.ndarray]], highlighted: list[str]) -> Drawing:
-    """t-SNE (top) and UMAP (below) of each part's rows: colour is the class, filled markers the gallery domain, hollow the query's.
+@dataclass(frozen=True, eq=False)
+class Points:
+    """What one column of an embedding map shows: embeddings (n, D), class and domain names (n,), filled markers where `filled` (n,)."""
 
-    parts: (title, run, rows of its manifest); highlighted: unseen classes, drawn larger.
+    title: str
+    embeddings: np.ndarray
+    classes: np.ndarray
+    domains: np.ndarray
+    filled: np.ndarray
+    source: str  # the run
+
+
+def points_of(title: str, record: RunRecord, rows: np.ndarray) -> Points:
+    samples = record.spec.manifest().samples.iloc[rows]
+    domains = samples.domain.to_numpy()
+    return Points(title, record.embeddings(rows), samples.class_name.to_numpy(), domains, domains == record.spec.gallery_domain, f"run {record.key}")
+
+
+def embedding_maps(parts: list[Points], highlighted: list[str], planes: tuple[str, ...] = ("t-SNE", "UMAP"), columns: int | None = None) -> Drawing:
+    """Each part in the plane, by t-SNE (top) and UMAP (below): colour and marker are the class, filled the gallery domain, hollow the query's.
+
+    highlighted: unseen classes, drawn larger.  `columns` folds a long row.
     """
-    fig = Figure(figsize=(4.4 * len(parts), 8.2))
-    axes = fig.subplots(2, len(parts), squeeze=False)
+    columns = columns or len(parts)
+    rows = -(-len(parts) // columns)
+    fig = Figure(figsize=(4.4 * columns, 4.1 * rows * len(planes)))
+    axes = fig.subplots(rows * len(planes), columns, squeeze=False)
+    for axis in axes.ravel():
+        axis.set_axis_off()
     lines = []
-    for column, (title, record, rows) in enumerate(parts):
-        samples = record.spec.manifest().samples.iloc[rows]
-        classes, domains = samples.class_name.to_numpy(), samples.domain.to_numpy()
+    for number, points in enumerate(parts):
+        classes, domains = points.classes, points.domains
         names = sorted(set(classes))
-        embedded = record.embeddings(rows)
-        embedded = embedded / np.linalg.norm(embedded, axis=1, keepdims=True)
+        embedded = points.embeddings / np.linalg.norm(points.embeddings, axis=1, keepdims=True).clip(1e-12)
         purity = neighbour_purity(embedded, classes)
-        lines.append(f"{title}: {len(rows)} points, {len(names)} classes, {len(set(domains))} domains, 10-neighbour purity {purity:.2f}, "
-                     f"across domains {neighbour_purity(embedded, classes, domains):.2f}, run {record.key}")
-        for line, (method, project) in enumerate((("t-SNE", _tsne), ("UMAP", _umap))):
-            plane, axis = project(embedded), axes[line, column]
+        across = f", across domains {neighbour_purity(embedded, classes, domains):.2f}" if len(set(domains)) > 1 else ""
+        lines.append(f"{points.title}: {len(classes)} points, {len(names)} classes, {len(set(domains))} domains, 10-neighbour purity {purity:.2f}{across}, {points.source}")
+        for line, method in enumerate(planes):
+            plane, axis = {"t-SNE": _tsne, "UMAP": _umap}[method](embedded), axes[(number // columns) * len(planes) + line, number % columns]
+            axis.set_axis_on()
             kept = neighbour_purity(plane, classes)
-            lines.append(f"  {method} keeps the neighbours (purity within 0.15 of the embedding's): {'yes' if abs(kept - purity) < 0.15 else f'no, {kept:.2f}'}")
+            lines.append(f"  {method} keeps the neighbours (purity within 0.15 of the embedding's): {'yes' if abs(kept - purity) < 0.15 else 'no'}")
             for index, name in enumerate(names):
-                for domain in sorted(set(domains)):
-                    own = (classes == name) & (domains == domain)
-                    filled = domain == record.spec.gallery_domain
+                for filled in (False, True):
+                    own = (classes == name) & (points.filled == filled)
                     axis.scatter(*plane[own].T, s=34 if name in highlighted else 16, marker=MARKERS[index % 10],
                                  facecolors=COLOURS[index % 10] if filled else "none", edgecolors=[COLOURS[index % 10]], linewidths=0.9)
                 middle = np.median(plane[classes == name], axis=0)
                 axis.annotate(name, middle, fontsize=8, weight="bold" if name in highlighted else "normal", ha="center",
                               bbox={"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.7})
-            axis.set(xticks=[], yticks=[], title=f"{title}\n{method}" if line == 0 else method)
+            axis.set(xticks=[], yticks=[], title=f"{points.title}\n{method}" if line == 0 else method)
             axis.title.set_fontsize(9)
     fig.tight_layout()
     return Drawing(fig, "\n".join(lines))
@@ -187,8 +216,8 @@ def _one_query_per_class(record: RunRecord, evaluation: str, number: int, seed: 
 def _retrieved(domain: str, protocol: str, held_out: str, number: int = 7) -> Callable[[Store], Drawing]:
     def draw(store: Store) -> Drawing:
         record = store.need(snmpnet.multi_domain("snmpnet", snmpnet.without(held_out)))
-        evaluations = [f"{protocol}:{domain}:{gallery}" for gallery in snmpnet.BOTH_GALLERIES]
-        return retrieval_grid(record, evaluations, _one_query_per_class(record, evaluations[0], number))
+        parts = [(f"gallery {gallery}", record, f"{protocol}:{domain}:{gallery}") for gallery in snmpnet.BOTH_GALLERIES]
+        return retrieval_grid(parts, _one_query_per_class(record, parts[0][2], number))
     return draw
 
 
@@ -218,7 +247,7 @@ def _map_rows(record: RunRecord, domain: str, unseen: list[str], seen: list[str]
 def _figure3(store: Store) -> Drawing:
     record = store.need(snmpnet.multi_domain("snmpnet", snmpnet.without("sketch")))
     unseen, seen = related_classes(record)
-    drawing = embedding_maps([("SnMpNet, sketch (unseen domain)", record, _map_rows(record, "sketch", unseen, seen))], unseen)
+    drawing = embedding_maps([points_of("SnMpNet, sketch (unseen domain)", record, _map_rows(record, "sketch", unseen, seen))], unseen)
     pairs = ", ".join(f"{u} ({s})" for u, s in zip(unseen, seen))
     return Drawing(drawing.figure, drawing.fingerprint + f"\nunseen classes (their nearest seen class by name): {pairs}")
 
@@ -229,7 +258,7 @@ def _figure5(store: Store) -> Drawing:
         record = store.need(snmpnet.multi_domain(method, snmpnet.without("sketch")))
         unseen, seen = related_classes(record)
         for domain, kind in (("quickdraw", "seen domain"), ("sketch", "unseen domain")):
-            parts.append((f"{snmpnet.LABELS[method]}, {domain} ({kind})", record, _map_rows(record, domain, unseen, seen)))
+            parts.append(points_of(f"{snmpnet.LABELS[method]}, {domain} ({kind})", record, _map_rows(record, domain, unseen, seen)))
     return embedding_maps(parts, unseen)
 
 
@@ -253,11 +282,200 @@ def _figure4(store: Store) -> Drawing:
     return Drawing(fig, "\n".join(lines))
 
 
-FIGURES: dict[str, Callable[[Store], Drawing]] = {
-    "figure2": _retrieved("quickdraw", "ucdr", "quickdraw"),
-    "figure3": _figure3,
-    "figure4": _figure4,
-    "figure5": _figure5,
-    "figure6": _retrieved("sketch", "ucdr", "sketch"),
-    "figure6_uccdr": _retrieved("quickdraw", "uccdr", "sketch", 4),
+# ------------------------------------------------------------------------------------------------------------- doodle
+
+def _sheet(*views: str) -> Callable[[Store], Drawing]:
+    """Figures 1 and 2: the same classes in the analogues, from careful to hasty."""
+    classes = ["airplane", "bear", "city", "fish", "knife", "tree"]
+
+    def draw(_: Store) -> Drawing:
+        return contact_sheet({f"{doodle.VIEWS[view]}, {domain}": (datasets.emoji(view), domain) for view in doodle.VIEWS for domain in views}, classes)
+    return draw
+
+
+def _doodle4(view: str) -> Callable[[Store], Drawing]:
+    def draw(store: Store) -> Drawing:
+        records = [("Frozen features", store.need(sketch_photo(view, "frozen"))), ("Doodle to Search", store.need(sketch_photo(view, "doodle")))]
+        return retrieval_grid([(title, record, doodle.ASKED) for title, record in records], _one_query_per_class(records[0][1], doodle.ASKED, 7))
+    return draw
+
+
+def _map_of(make: Callable[[], TrainSpec], title: str, evaluation: str, number: int = 8) -> Callable[[Store], Drawing]:
+    """Queries and gallery of `number` unseen classes, frozen and trained side by side."""
+    def draw(store: Store) -> Drawing:
+        spec = make()
+        trained = store.need(spec)
+        frozen = store.need(sketch_photo(spec.dataset.removeprefix("emoji-"), "frozen"))
+        classes = sorted(np.random.default_rng(0).permutation(spec.class_split().test)[:number])
+        rows = spec.manifest().rows(spec.train_domains, classes)
+        return embedding_maps([points_of("Frozen features", frozen, rows), points_of(title, trained, rows)], classes)
+    return draw
+
+
+def _doodle_ramp(_: Store) -> Drawing:
+    """lambda_d over the first epochs, by iteration (paper) and by place in the epoch (code), for the analogue and for Sketchy itself."""
+    split, counts = splits.load("emoji"), datasets.emoji("sketchy").counts()
+    batch = embedded.spec("doodle").recipe["batch_size"]
+    sizes = {"Sketchy analogue": int(counts.loc["sketch", list(split.train)].sum()) // batch, "Sketchy": SKETCHY_TRAINING_SKETCHES // batch}
+    fig = Figure(figsize=(9, 2.8))
+    lines = []
+    for axis, (title, steps) in zip(fig.subplots(1, 2, sharey=True), sizes.items()):
+        shown = np.arange(4 * steps if steps < 200 else steps + 60)
+        by_place = [ramp(i % steps) for i in shown]
+        axis.plot(shown, [ramp(i) for i in shown], color=COLOURS[0], label="by iteration (paper)")
+        axis.plot(shown, by_place, color=COLOURS[1], ls="--", label="by place in the epoch (code)")
+        axis.set(title=f"{title}: {steps:,} steps an epoch", xlabel="iteration", ylim=(-0.05, 1.05))
+        whole = [ramp(i) for i in range(steps)]
+        lines.append(f"{title}: {steps} steps an epoch; the code's lambda_d is 0 in {min(6, steps)} steps of each, reaches {max(whole):.2f}, mean {np.mean(whole):.2f}")
+    fig.axes[0].set_ylabel("$\\lambda_d$")
+    fig.axes[0].legend(frameon=False, fontsize=8)
+    sns.despine(fig)
+    fig.tight_layout()
+    return Drawing(fig, "\n".join(lines))
+
+
+SKETCHY_TRAINING_SKETCHES = 57_000  # about: those of the 93 training classes, one rendering each
+
+
+# ---------------------------------------------------------------------------------------------------------------- stl
+
+def _stl4(view: str) -> Callable[[Store], Drawing]:
+    def draw(store: Store) -> Drawing:
+        records = [(title, store.need(stl.stl(view, options=options))) for title, options in (("STL, inductive", stl.INDUCTIVE), ("STL", {}))]
+        return retrieval_grid([(title, record, stl.asked()) for title, record in records], _one_query_per_class(records[0][1], stl.asked(), 6), k=6)
+    return draw
+
+
+def _stl5(store: Store) -> Drawing:
+    fig = Figure(figsize=(9, 3.4))
+    lines = []
+    for axis, (view, by_dim) in zip(fig.subplots(1, 2, sharey=True), stl.dim_specs().items()):
+        values = np.array([[store.need(spec).scores(stl.asked())["map_all"] for spec in specs] for specs in by_dim.values()])
+        axis.errorbar(range(len(values)), values.mean(1), values.std(1, ddof=1), color=COLOURS[0], marker="o", capsize=3)
+        axis.set(xticks=range(len(values)), xticklabels=list(by_dim), xlabel="dimensions", title=f"{stl.VIEWS[view]} analogue", ylim=(0, None))
+        lines += [f"{view}, {dim} dimensions: mAP@all {own.mean():.3f} ± {own.std(ddof=1):.3f}" for dim, own in zip(by_dim, values)]
+    fig.axes[0].set_ylabel("mAP@all, generalised")
+    sns.despine(fig)
+    fig.tight_layout()
+    return Drawing(fig, "\n".join(lines))
+
+
+def calibration_margins(record: RunRecord) -> np.ndarray:
+    """max over seen classes less max over unseen classes of P, for each unlabelled photo of the test classes: (U,) in [-1, 1]."""
+    method, feed = record.model()
+    with torch.inference_mode():
+        rows = record.spec.training().unlabelled
+        rows = rows[np.isin(record.spec.manifest().samples.class_name.to_numpy()[rows], record.spec.class_split().test)]
+        p = method.log_probabilities(method.embed(feed(rows), torch.ones(len(rows), dtype=torch.bool))).exp()
+    seen = len(method.class_vectors)
+    return (p[:, :seen].max(1).values - p[:, seen:].max(1).values).numpy()
+
+
+def _stl_calibration(store: Store) -> Drawing:
+    fig = Figure(figsize=(6, 3.2))
+    axis, lines = fig.subplots(), []
+    for (title, options), colour in zip((("STL, inductive", stl.INDUCTIVE), ("STL", {})), COLOURS):
+        record = store.need(stl.stl("sketchy", options=options))
+        margins = calibration_margins(record)
+        axis.hist(margins, bins=np.linspace(-1, 1, 41), histtype="stepfilled", alpha=0.5, color=colour, label=title)
+        lines.append(f"{title}: {len(margins)} photos of unseen classes, a seen class is predicted for {np.mean(margins > 0):.2f} of them, run {record.key}")
+    axis.axvline(0, color="black", lw=0.8)
+    axis.set(xlabel="largest P of a seen class − largest P of an unseen class", ylabel="photos")
+    axis.legend(frameon=False)
+    sns.despine(fig)
+    return Drawing(fig, "\n".join(lines))
+
+
+# -------------------------------------------------------------------------------------------------------------- strad
+
+STRAD_FEATURES = ("image appearance", "image structure", "sketch structure", "image", "generated image", "sketch", "generated sketch")
+
+
+def strad_features(record: RunRecord, rows: np.ndarray) -> list[Points]:
+    """The seven features of Figure 3, each of the rows whose domain has it."""
+    method, feed = record.model()
+    samples = record.spec.manifest().samples
+    parts = []
+    for name in STRAD_FEATURES:
+        of_photos = name in ("image appearance", "image structure", "image", "generated sketch")
+        own = rows[feed.photos[rows] == of_photos]
+        with torch.inference_mode():
+            values = method.feature(name, feed(own).flatten(1)).numpy()
+        parts.append(Points(name, values, samples.class_name.to_numpy()[own], samples.domain.to_numpy()[own], np.full(len(own), of_photos), f"run {record.key}"))
+    return parts
+
+
+def _strad3(store: Store) -> Drawing:
+    record = store.need(seeds_of(strad.strad("sketchy"), strad.SEEDS)[0])
+    classes = sorted(np.random.default_rng(0).permutation(record.spec.class_split().test)[:10])
+    return embedding_maps(strad_features(record, record.spec.manifest().rows(("sketch", "photo"), classes)), [], planes=("t-SNE",), columns=3)
+
+
+def _strad4(store: Store) -> Drawing:
+    specs = {"Simple SB": strad.simple("sketchy", "sb"), "STRAD (D)": strad.strad("sketchy", "db"), "STRAD (S)": strad.strad("sketchy", "sb")}
+    parts = [(title, store.need(seeds_of(spec, strad.SEEDS)[0]), strad.ASKED) for title, spec in specs.items()]
+    return retrieval_grid(parts, _one_query_per_class(parts[0][1], strad.ASKED, 7), k=5)
+
+
+def _strad5(store: Store) -> Drawing:
+    record = store.need(seeds_of(strad.strad("sketchy"), strad.SEEDS)[0])
+    titles = {"Comb": "all spaces", "Im": "image space", "Sk": "sketch space", "St": "structure space"}
+    parts = [(title, record, strad.ASKED + strad.SPACES[key]) for key, title in titles.items()]
+    return retrieval_grid(parts, _one_query_per_class(record, strad.ASKED, 7), k=5)
+
+
+def fusion_scores(record: RunRecord) -> dict[str, np.ndarray]:
+    """mAP@all on validation and on test classes for lambda_2 = 0, .1, ..., 1, the rest shared by the other spaces: {classes: (11,)}."""
+    method, feed = record.model()
+    trained, task = record.spec.training(), record.task(strad.ASKED)
+    asked = {"validation classes": (trained.val_query, trained.val_gallery), "test classes": (task.query, task.gallery)}
+    scores: dict[str, list[float]] = {name: [] for name in asked}
+    for tenths in range(11):
+        method.fuse(tenths / 10)
+        for name, rows in asked.items():
+            scores[name].append(training.validate(method, trained, feed, "map_all", rows))
+    return {name: np.array(values) for name, values in scores.items()}
+
+
+def _strad_fusion(store: Store) -> Drawing:
+    fig = Figure(figsize=(6, 3.4))
+    axis, lines = fig.subplots(), []
+    records = [store.need(spec) for spec in seeds_of(strad.strad("sketchy"), strad.SEEDS)[:3]]
+    curves = [fusion_scores(record) for record in records]
+    for name, colour, marker in zip(curves[0], COLOURS, "os"):
+        values = np.array([own[name] for own in curves])
+        axis.errorbar(np.arange(11) / 10, values.mean(0), values.std(0, ddof=1), label=name, color=colour, marker=marker, capsize=3)
+        lines.append(f"{name}: structure alone {values[:, 10].mean():.3f}, without it {values[:, 0].mean():.3f}, best at {values.mean(0).argmax() / 10:.1f}")
+    axis.set(xlabel="weight of the structure space, $\\lambda_2$", ylabel="mAP@all", ylim=(0, None))
+    axis.legend(frameon=False)
+    sns.despine(fig)
+    chosen = ", ".join(f"{record.model()[0].fusion[-1].item():.1f}" for record in records)
+    return Drawing(fig, "\n".join(lines) + f"\nchosen on validation classes: {chosen}; runs {', '.join(record.key for record in records)}")
+
+
+FIGURES: dict[str, dict[str, Callable[[Store], Drawing]]] = {
+    "snmpnet": {
+        "figure2": _retrieved("quickdraw", "ucdr", "quickdraw"),
+        "figure3": _figure3,
+        "figure4": _figure4,
+        "figure5": _figure5,
+        "figure6": _retrieved("sketch", "ucdr", "sketch"),
+        "figure6_uccdr": _retrieved("quickdraw", "uccdr", "sketch", 4),
+    },
+    "doodle": {
+        "figure1": _sheet("sketch"),
+        "figure2": _sheet("sketch", "photo"),
+        "figure4_sketchy": _doodle4("sketchy"),
+        "figure4_quickdraw": _doodle4("quickdraw"),
+        "ramp": _doodle_ramp,
+        "map": _map_of(lambda: sketch_photo("sketchy", "doodle"), "Doodle to Search", doodle.ASKED),
+    },
+    "stl": {
+        "figure4_sketchy": _stl4("sketchy"),
+        "figure4_tuberlin": _stl4("tuberlin"),
+        "figure5": _stl5,
+        "calibration": _stl_calibration,
+        "map": _map_of(lambda: stl.stl("sketchy"), "STL", stl.asked()),
+    },
+    "strad": {"figure3": _strad3, "figure4": _strad4, "figure5": _strad5, "fusion": _strad_fusion},
 }

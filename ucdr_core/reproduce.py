@@ -29,7 +29,7 @@ def reproduce(specs: list[TrainSpec], jobs: int | None = None, progress: bool = 
         return []
     # Decoded images and trunk features are shared by many runs: made first, with all threads, not raced for by the workers.
     for spec in {(s.dataset, s.data_root, s.backbone, s.weights, s.regime, s.size_px, s.precision, s.invert_domains,
-                  runs.METHODS[s.method].wants_jigsaw): s for s in todo}.values():
+                  runs.METHODS[s.method].wants_jigsaw): s for s in todo if not s.features}.values():
         with suppress(Exception):  # what cannot be prepared fails again in its run, and is listed with the failures
             runs.prepare(spec, progress=progress)
     failures = []

@@ -65,12 +65,20 @@ def over_queries(a: list[RunRecord], b: list[RunRecord], evaluation: str, metric
 
     own, other = values(a), values(b)
     seeds = max(len(own), len(other))
+    if min(len(own), len(other)) not in (1, seeds):
+        raise ValueError(f"runs of {len(own)} and of {len(other)} seeds cannot be paired")
     differences = np.broadcast_to(own, (seeds, own.shape[1])) - np.broadcast_to(other, (seeds, other.shape[1]))
+    low, high, error = bootstrap(differences, draws)
+    return Difference(float(differences.mean()), error, low, high, f"{seeds} seeds x {own.shape[1]} queries")
+
+
+def bootstrap(values: np.ndarray, draws: int = 2000) -> tuple[float, float, float]:
+    """Percentile interval (95%) and standard error of the mean of values (seeds, queries), both redrawn."""
     random = np.random.default_rng(0)
+    seeds, queries = values.shape
     means = np.empty(draws)
     for draw in range(draws):
-        chosen = differences[random.integers(0, seeds, seeds)]
-        means[draw] = chosen[:, random.integers(0, own.shape[1], own.shape[1])].mean()
+        chosen = values[random.integers(0, seeds, seeds)]
+        means[draw] = chosen[:, random.integers(0, queries, queries)].mean()
     low, high = np.percentile(means, [2.5, 97.5])
-    return Difference(float(differences.mean()), float(means.std(ddof=1)), float(low), float(high),
-                      f"{seeds} seeds x {own.shape[1]} queries")
+    return float(low), float(high), float(means.std(ddof=1))

@@ -9,12 +9,17 @@ import hashlib
 from dataclasses import dataclass
 
 from . import papers, statistics
-from .papers import Claim, Row, Table
+from .papers import Claim, Listing, Table
+from .papers.embedded import DEFAULTS, REFERENCES
 from .runs import RunRecord, Store, TrainSpec
 
-
-SYMBOLS = {"": "", "switch": "", "transductive": " †", "control": " ‡"}
-LEGEND = "† Transductive: sees all test queries at once. ‡ Control: class names permuted."
+SYMBOLS = {"": "", "switch": "", "transductive": " †", "control": " ‡", "oracle": " ¶"}
+LEGENDS = {
+    "transductive": "† Transductive: sees all test queries or the test gallery at once.",
+    "control": "‡ Control: class names permuted.",
+    "oracle": "¶ Chosen on the test classes: not a result, but the cost of choosing so.",
+}
+NOT_RUN = "—"  # only quoted, or not run in this edition
 
 
 @dataclass(frozen=True)
@@ -28,43 +33,50 @@ class Rendered:
 
 
 def table(paper: str, name: str, groups: list[str] | None = None) -> Rendered:
-    """A paper's table beside ours.  `groups` picks some of its groups (query domains).
+    """A paper's table beside ours.  `groups` picks some of its groups (query domains, data sets).
 
     Raises KeyError for an unknown table, RecordError where a run is missing, naming it.
     """
-    return render(papers.load(paper).TABLES[name](), Store(), groups)
+    built = papers.load(paper).TABLES[name]()
+    if isinstance(built, Listing):
+        lines = ["|".join(["", *row, ""]) for row in built.rows]
+        return Rendered(_markdown(f"{paper}-{name}", built.caption, list(built.header), lines, built.footer, numbers_from=1))
+    return render(built, Store(), groups)
 
 
 def render(built: Table, store: Store, groups: list[str] | None = None) -> Rendered:
     rows = [row for row in built.rows if groups is None or row.group in groups]
-    header = [*([built.group_header] if built.group_header else []), "Method", *(title for pair in built.columns for title in pair)]
+    header = [*([built.group_header] if built.group_header else []), "Method", *(title for pair in built.columns for title in pair if title)]
     lines = []
     last = None
     for row in rows:
-        parts = [([store.need(spec) for spec in part.specs], part.cells) for part in row.parts or (row,)]
-        cells = [_number(cell.reported) + "|" + _spread([(records, own[column].evaluation) for records, own in parts], cell.metric)
-                 for column, cell in enumerate(row.cells)]
-        label = row.label + SYMBOLS[row.mark]
+        parts = [part.cells for part in row.parts] or [row.cells]
+        cells = []
+        for column, (cell, (theirs, ours)) in enumerate(zip(row.cells, built.columns)):
+            own = [(part[column].specs, part[column].evaluation) for part in parts]
+            cells += [_number(cell.reported, cell.reported_deviation)] if theirs else []
+            cells += [_spread([([store.need(spec) for spec in specs], asked) for specs, asked in own], cell.metric) if own[0][0] else NOT_RUN] if ours else []
         group = [row.group if row.group != last else ""] if built.group_header else []
         last = row.group
-        lines.append("|".join(["", *group, label, *cells, ""]))
-    keys = sorted({spec.key for row in rows for spec in row.specs})
-    footer = _provenance([spec for row in rows for spec in row.specs], keys, f"ucdr table {built.paper} {built.name} --runs")
-    return Rendered(_markdown(f"{built.paper}-{built.name}", f"{built.caption} {LEGEND}", header, lines, footer, numbers_from=2 if built.group_header else 1))
+        lines.append("|".join(["", *group, row.label + SYMBOLS[row.mark], *cells, ""]))
+    legend = " ".join(text for mark, text in LEGENDS.items() if any(row.mark == mark for row in rows))
+    return Rendered(_markdown(f"{built.paper}-{built.name}", f"{built.caption} {legend}".strip(), header, lines,
+                              _provenance([spec for row in rows for spec in row.specs], f"ucdr table {built.paper} {built.name} --runs"),
+                              numbers_from=2 if built.group_header else 1))
 
 
 def claims(paper: str, name: str) -> Rendered:
-    """The order that a table claims, as paired differences over class folds and seeds, beside the paper's."""
+    """The order that a table claims, as paired differences beside the paper's: over class folds and seeds, or over seeds and queries."""
     store = Store()
-    lines, specs = [], []
-    for claim in papers.load(paper).CLAIMS[name]():
+    metric = {"map_all": "mAP@all"}
+    lines, built = [], papers.load(paper).CLAIMS[name]()
+    for claim in built:
         difference = difference_of(claim, store)
-        specs += [spec for pair in claim.pairs for side in (pair.ours, pair.other) for fold in side for spec in fold]
         lines.append("|".join(["", claim.text, _signed(claim.reported), f"{difference.mean:+.3f} ({difference.standard_error:.3f})",
                                f"{difference.low:+.3f} to {difference.high:+.3f}", verdict(claim, difference), ""]))
-    header = ["Difference", "Paper, mAP@200", "Ours, mAP@all (s.e.)", "95% interval", "Verdict"]
+    header = ["Difference", "Paper", f"Ours, {metric[built[0].metric]} (s.e.)", "95% interval", "Verdict"]
     caption = f"What {name.replace('table', 'Table ')} claims, paired over {difference.over}."
-    footer = _provenance(specs, sorted({spec.key for spec in specs}), "ucdr reproduce --paper " + paper)
+    footer = _provenance([spec for claim in built for spec in claim.specs], "ucdr reproduce --paper " + paper)
     return Rendered(_markdown(f"{paper}-{name}-claims", caption, header, lines, footer, numbers_from=1))
 
 
@@ -72,7 +84,11 @@ def difference_of(claim: Claim, store: Store) -> statistics.Difference:
     def records(side) -> list[list[RunRecord]]:
         return [[store.need(spec) for spec in fold] for fold in side]
 
-    return statistics.over_folds([(records(pair.ours), records(pair.other), pair.evaluation) for pair in claim.pairs], claim.metric)
+    pairs = [(records(pair.ours), records(pair.other), pair.evaluation) for pair in claim.pairs]
+    if len(pairs[0][0]) > 1:
+        return statistics.over_folds(pairs, claim.metric)
+    ours, other, evaluation = pairs[0]
+    return statistics.over_queries(ours[0], other[0], evaluation, claim.metric)
 
 
 def verdict(claim: Claim, difference: statistics.Difference) -> str:
@@ -85,17 +101,17 @@ def against_reference(paper: str, name: str, reference: str = "Frozen, means rem
     """Each trained row of a table less a reference row of its group: bootstrap over seeds and queries of the fixed split."""
     store, built = Store(), papers.load(paper).TABLES[name]()
     lines = []
-    compared = [row for row in built.rows if not row.parts and row.mark not in ("control", "transductive") and row.label not in ("Chance", "Frozen features")]
+    compared = [row for row in built.rows if row.specs and row.mark not in ("control", "oracle")
+                and row.label not in [DEFAULTS[method].label for method in REFERENCES]]
     for row in compared:
         other = next(r for r in built.rows if r.group == row.group and r.label == reference)
-        evaluation = row.cells[0].evaluation
-        difference = statistics.over_queries([store.need(s) for s in row.specs], [store.need(s) for s in other.specs], evaluation, row.cells[0].metric)
+        cell = next(cell for cell in row.cells if cell.metric == "map_all")
+        difference = statistics.over_queries([store.need(s) for s in cell.specs], [store.need(s) for s in other.specs], cell.evaluation, cell.metric)
         group = [row.group] if built.group_header else []
         lines.append("|".join(["", *group, row.label, f"{difference.mean:+.3f}", f"{difference.low:+.3f} to {difference.high:+.3f}", difference.verdict, ""]))
     header = [*([built.group_header] if built.group_header else []), "Method", "Difference, mAP@all", "95% interval", "Verdict"]
     caption = f"{name.replace('table', 'Table ')}: each method less the reference row '{reference}'; bootstrap over seeds and queries."
-    specs = [s for row in built.rows for s in row.specs]
-    footer = _provenance(specs, sorted({s.key for s in specs}), f"ucdr table {paper} {name} --runs")
+    footer = _provenance([spec for row in built.rows for spec in row.specs], f"ucdr table {paper} {name} --runs")
     return Rendered(_markdown(f"{paper}-{name}-reference", caption, header, lines, footer, numbers_from=2 if built.group_header else 1))
 
 
@@ -104,16 +120,18 @@ def _spread(columns: list[tuple[list[RunRecord], str]], metric: str) -> str:
     return f"{got.mean:.3f}" + (f" ± {got.deviation:.3f}" if got.deviation is not None else "")
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
+def _number(value: float | None, deviation: float | None = None) -> str:
+    return "" if value is None else f"{value:.3f}" + (f" ± {deviation:.3f}" if deviation is not None else "")
 
 
 def _signed(value: float | None) -> str:
     return "" if value is None else f"{value:+.3f}"
 
 
-def _provenance(specs: list[TrainSpec], keys: list[str], how: str) -> str:
+def _provenance(specs: list[TrainSpec], how: str) -> str:
     """One line: data, split, regime, precision, seeds, and the runs behind the table."""
+    keys = sorted({spec.key for spec in specs})
+
     def of(values) -> str:
         return ", ".join(sorted({str(value) for value in values}))
 

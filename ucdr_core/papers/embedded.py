@@ -1,0 +1,95 @@
+"""Tier E: how every method is trained on the embedded data with a frozen trunk, and the rows that stand in every table.
+
+One recipe for all trained methods unless something else is said and why.  All values here were chosen on validation classes.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..methods import METHODS
+from ..runs import TrainSpec
+from . import Cell, Row, seeds_of
+
+# Frozen trunk: a head needs a larger step than a trunk, and cosine retrieval, since the lengths of f are not trained by a cosine
+# loss.  Each run stops by itself.
+RECIPE = {"optimiser": "adam", "lr": 4e-4, "decay": "constant", "batch_size": 60, "patience": 5}
+COSINE = {"temperature": 0.4, "distance": "cosine"}  # of the methods with a cosine softmax
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What a method is given beside the data: its options, its recipe, and values of the spec."""
+
+    label: str
+    options: dict = field(default_factory=dict)
+    recipe: dict = field(default_factory=dict)  # on top of RECIPE
+    spec: dict = field(default_factory=dict)
+    real: dict = field(default_factory=dict)  # options and recipe on real pictures, where an epoch has more steps, on top of these
+
+
+# Best on the validation classes of sketchy25.
+_REAL_COSINE = {"options": {"temperature": 0.2}, "recipe": {"lr": 1e-4}}
+
+DEFAULTS = {
+    "chance": Defaults("Chance"),
+    "frozen": Defaults("Frozen features"),
+    "frozen_centred": Defaults("Frozen, means removed"),
+    # The published weights (1, 1) go with a loss averaged over classes; the paper's form sums over them, and 45 classes are a factor
+    # of 45 (and kappa acts twice).  Of 0.001, 0.003, 0.01, 0.03, 0.1 and 1 the first two are best on validation classes, 0.002 apart,
+    # less than the seeds' spread; the larger is kept, so that the loss has a say.
+    "snmpnet": Defaults("SnMpNet", {**COSINE, "lambda_sn": 0.003, "lambda_mp": 1.0, "kappa": 2.0}, real=_REAL_COSINE),
+    "eisnet": Defaults("EISNet-retrieval", COSINE, real=_REAL_COSINE),
+    "cumix": Defaults("CuMix-retrieval", COSINE, real=_REAL_COSINE),
+    # Unit class vectors, as the sampler of negatives asks.  With 50-d GloVe the printed scale of 0.1 leaves an anchor three classes to
+    # be told from (median perplexity; with the paper's 300-d word2vec on Sketchy 11.9, of 0.27 here as many): see the table of switches.
+    "doodle": Defaults("Doodle to Search", {"dim": 128, "negative_scale": 0.27, "distance": "cosine"}, {"lr": 2e-4, "batch_size": 20}, {"vectors_length": 1.0}),
+    # The frozen trunk's map is pooled (3 x 3 positions at 96 px), and the shared layers are as much smaller as the data.  lambda = 1:
+    # the paper's 10, times gamma, is an inverse temperature of 150, and far worse on validation classes (see the table of readings).  omega_2 = 0.1, the paper's for Sketchy; its 0.5 for TU-Berlin is no
+    # better than 0 on the validation classes of the analogue (0.534, 0.516 and 0.517).
+    "stl": Defaults("STL", {"positions": 1, "hidden": 256, "prototype_dim": 128, "scale": 1.0}, {"lr": 2e-4, "batch_size": 20}),
+    "simple": Defaults("Simple", {}, {"lr": 1e-3}),
+    "strad": Defaults("STRAD", {"hidden": 256, "structure": 256, "samples": 20}, {"lr": 5e-4, "batch_size": 64}),
+}
+REFERENCES = ("chance", "frozen", "frozen_centred")
+MARKS = {"frozen_centred": "transductive", "permuted": "control"}
+
+
+def defaults(method: str, real: bool = False) -> dict[str, Any]:
+    """Values of a TrainSpec for this method, trained on a frozen trunk: options, recipe, and what else it needs.
+
+    real: on own or real pictures instead of the embedded data.  STRAD is fed from Simple SB, as in its better setting.
+    """
+    own = DEFAULTS.get(method, Defaults(method))
+    # The packaged class vectors have 50 dimensions: 300, the papers', doubles the time and gains nothing.
+    values = {"embedding_dim": 128, **own.spec}
+    if METHODS[method].trained:
+        values |= {name: {**getattr(own, name), **(own.real.get(name, {}) if real else {})} for name in ("options", "recipe")}
+        values["recipe"] = {**RECIPE, **values["recipe"]}
+    if method == "strad":
+        first = defaults("simple", real)
+        values["features"] = {"method": "simple", "options": first["options"], "recipe": first["recipe"]}
+    if real:
+        # The pinned numerics of the embedded tables cost a factor of ten on a large trunk; real pictures are not compared to a digit.
+        values |= {"precision": "float32", "size_px": 128, "embedding_dim": 300}
+    return values
+
+
+def spec(method: str, **values: Any) -> TrainSpec:
+    """A tier-E spec of this method; `options` and `recipe` are added to the method's own."""
+    own = defaults(method)
+    for name in ("options", "recipe"):
+        if name in own:
+            own[name] = {**own[name], **values.pop(name, {})}
+    return TrainSpec.from_mapping({"method": method, **own, **values})
+
+
+def sketch_photo(view: str, method: str, **values: Any) -> TrainSpec:
+    """On the analogue of Sketchy, TU-Berlin or QuickDraw-Extended: trained on sketches and photos, asked from sketches."""
+    return spec(method, dataset=f"emoji-{view}", train_domains=("sketch", "photo"), gallery_domain="photo", **values)
+
+
+def reference_rows(make: Callable[[str], TrainSpec], cells_of: Callable[[tuple[TrainSpec, ...]], tuple[Cell, ...]], group: str = "") -> list[Row]:
+    """Chance, frozen features, and frozen features with the means removed."""
+    return [Row(DEFAULTS[m].label, cells_of(seeds_of(make(m))), group, MARKS.get(m, "")) for m in REFERENCES]
