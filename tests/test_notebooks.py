@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from ucdr_core import paths
+from ucdr_core import figures, papers, paths
 
 NOTEBOOKS = sorted(p for p in (paths.REPOSITORY / "notebooks").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
 
@@ -44,15 +44,27 @@ def guard(notebook: dict) -> list[str]:
 
 
 def test_there_are_notebooks():
-    assert {p.name for p in NOTEBOOKS} >= {"run.ipynb", "emoji.ipynb", "1_method.ipynb", "2_tables.ipynb", "3_figures.ipynb"}
+    assert {p.name for p in NOTEBOOKS if p.parent.name == "notebooks"} == {"run.ipynb", "emoji.ipynb", "real.ipynb"}
+    for paper in papers.PAPERS:
+        walk = {p.name for p in NOTEBOOKS if p.parent.name == paper}
+        assert walk == {"1_method.ipynb", "2_tables.ipynb", "3_figures.ipynb", "4_differences.ipynb"}, paper
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.name)
+def test_every_table_and_figure_of_the_papers_is_shown():
+    for paper in papers.PAPERS:
+        text = "".join(p.read_text() for p in NOTEBOOKS if p.parent.name == paper)
+        for name in papers.load(paper).TABLES:
+            assert f'table(paper, \\"{name}\\")' in text, (paper, name)
+        for name in figures.FIGURES[paper]:
+            assert f'figure(paper, \\"{name}\\")' in text, (paper, name)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: f"{p.parent.name}/{p.name}")
 def test_every_committed_notebook_is_whole(path):
     assert guard(json.loads(path.read_text())) == []
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.name)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: f"{p.parent.name}/{p.name}")
 def test_the_guard_fails_a_stripped_or_partly_run_notebook(path):
     def cells(notebook):
         return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]

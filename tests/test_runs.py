@@ -1,6 +1,5 @@
 """Specs, records and the store: identity, damage, resuming after kill -9."""
 import json
-import os
 import shutil
 import signal
 import subprocess

@@ -5,8 +5,7 @@ from html.parser import HTMLParser
 import pytest
 import yaml
 
-from ucdr_core import paths, tables
-from ucdr_core.papers import snmpnet
+from ucdr_core import papers, paths, tables
 
 pytestmark = [pytest.mark.site, pytest.mark.gate]
 HTML = paths.REPOSITORY / "build" / "_build" / "html"
@@ -46,15 +45,17 @@ def test_every_page_is_there(page):
     assert len(text) > 5000 and "<title>" in text
 
 
-@pytest.mark.parametrize("name", snmpnet.TABLES)
-def test_the_site_shows_the_rendered_table(name):
+@pytest.mark.parametrize("paper, name", [(paper, name) for paper in (*papers.PAPERS, *papers.REAL) for name in papers.load(paper).TABLES])
+def test_the_site_shows_the_rendered_table(paper, name):
     parser = Cells()
-    parser.feed((HTML / "notebooks" / "snmpnet" / "2_tables.html").read_text())
-    shown = {tuple(re.findall(r"\d\.\d{3}", " ".join(row))) for row in parser.rows}
-    lines = [line for line in tables.table("snmpnet", name).text.splitlines() if line.startswith("|") and re.search(r"\d\.\d{3}", line)]
-    assert len(lines) >= 9
+    page = "real" if paper in papers.REAL else f"{paper}/2_tables"
+    parser.feed((HTML / "notebooks" / page).with_suffix(".html").read_text())
+    numbers = r"\d[\d.,]*\d"
+    shown = {tuple(re.findall(numbers, " ".join(row))) for row in parser.rows}
+    lines = [line for line in tables.table(paper, name).text.splitlines() if line.startswith("|") and re.search(numbers, line)]
+    assert len(lines) >= 4
     for line in lines:
-        assert tuple(re.findall(r"\d\.\d{3}", line)) in shown, line
+        assert tuple(re.findall(numbers, line)) in shown, line
 
 
 @pytest.mark.parametrize("page", pages())
@@ -64,7 +65,8 @@ def test_no_page_loads_anything_from_elsewhere(page):
     assert re.findall(r'<(?:script|img|iframe)[^>]*src="https?://[^"]*"|<link[^>]*rel="stylesheet"[^>]*href="https?://[^"]*"', text) == []
 
 
-def test_figures_have_alternative_texts():
-    text = (HTML / "notebooks" / "snmpnet" / "3_figures.html").read_text()
+@pytest.mark.parametrize("paper, number", [("snmpnet", 6), ("doodle", 6), ("stl", 5), ("strad", 4)])
+def test_figures_have_alternative_texts(paper, number):
+    text = (HTML / "notebooks" / paper / "3_figures.html").read_text()
     figures = re.findall(r'<img[^>]*_images/[^>]*>', text)
-    assert len(figures) >= 6 and all(re.search(r'alt="[^"]{30,}"', figure) for figure in figures)
+    assert len(figures) >= number and all(re.search(r'alt="[^"]{30,}"', figure) for figure in figures)

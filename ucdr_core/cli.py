@@ -89,7 +89,7 @@ def _add_run(verbs) -> None:
 def spec_from_options(options):
     """The TrainSpec that `ucdr run`'s options mean."""
     from .data import DataError, load
-    from .methods import METHODS, OptionError
+    from .methods import OptionError
     from .papers import embedded
     from .runs import TrainSpec
 

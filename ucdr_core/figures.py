@@ -328,7 +328,7 @@ def _doodle_ramp(_: Store) -> Drawing:
         whole = [ramp(i) for i in range(steps)]
         lines.append(f"{title}: {steps} steps an epoch; the code's lambda_d is 0 in {min(6, steps)} steps of each, reaches {max(whole):.2f}, mean {np.mean(whole):.2f}")
     fig.axes[0].set_ylabel("$\\lambda_d$")
-    fig.axes[0].legend(frameon=False, fontsize=8)
+    fig.axes[1].legend(frameon=False, fontsize=8, loc="center")
     sns.despine(fig)
     fig.tight_layout()
     return Drawing(fig, "\n".join(lines))

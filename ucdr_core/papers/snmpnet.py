@@ -10,7 +10,7 @@ from typing import Any
 
 from ..runs import TrainSpec
 from . import Cell, Claim, Pair, Row, Table, folds_of, reported, reported_value, seeds_of
-from .embedded import DEFAULTS, MARKS, REFERENCES, reference_rows, sketch_photo, spec
+from .embedded import DEFAULTS, MARKS, reference_rows, sketch_photo, spec
 
 DOMAINS = ("real", "sketch", "quickdraw", "painting", "infograph", "clipart")
 HELD_OUT = ("sketch", "quickdraw", "painting", "infograph", "clipart")
