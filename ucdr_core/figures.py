@@ -170,7 +170,8 @@ def embedding_maps(parts: list[Points], highlighted: list[str], planes: tuple[st
                     own = (classes == name) & (points.filled == filled)
                     axis.scatter(*plane[own].T, s=34 if name in highlighted else 16, marker=MARKERS[index % 10],
                                  facecolors=COLOURS[index % 10] if filled else "none", edgecolors=[COLOURS[index % 10]], linewidths=0.9)
-                middle = np.median(plane[classes == name], axis=0)
+                named = classes == name
+                middle = np.median(plane[named & points.filled if (named & points.filled).any() else named], axis=0)  # at the photos
                 axis.annotate(name, middle, fontsize=8, weight="bold" if name in highlighted else "normal", ha="center",
                               bbox={"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.7})
             axis.set(xticks=[], yticks=[], title=f"{points.title}\n{method}" if line == 0 else method)
@@ -374,7 +375,8 @@ def calibration_margins(record: RunRecord) -> np.ndarray:
 def _stl_calibration(store: Store) -> Drawing:
     fig = Figure(figsize=(6, 3.2))
     axis, lines = fig.subplots(), []
-    for (title, options), colour in zip((("STL, inductive", stl.INDUCTIVE), ("STL", {})), COLOURS):
+    shown = {"STL, inductive": stl.INDUCTIVE, "STL": {}, "STL, weight 5 instead of 0.1": stl.SWITCHES["$\\omega_2=5$"]}
+    for (title, options), colour in zip(shown.items(), COLOURS):
         record = store.need(stl.stl("sketchy", options=options))
         margins = calibration_margins(record)
         axis.hist(margins, bins=np.linspace(-1, 1, 41), histtype="stepfilled", alpha=0.5, color=colour, label=title)

@@ -91,7 +91,7 @@ def reversal() -> ipywidgets.Widget:
 
 def calibration() -> ipywidgets.Widget:
     """STL: how many photos of unseen classes are taken for a seen class, with and without calibration, and what a margin would ask."""
-    records = {title: Store().need(stl.stl("sketchy", options=options)) for title, options in (("inductive", stl.INDUCTIVE), ("STL", {}))}
+    records = {title: Store().need(stl.stl("sketchy", options=options)) for title, options in (("inductive", stl.INDUCTIVE), ("STL", {}), ("weight 5", stl.SWITCHES["$\\omega_2=5$"]))}
     margins = {title: calibration_margins(record) for title, record in records.items()}
 
     delta = ipywidgets.FloatSlider(min=0, max=0.5, step=0.01, value=0.01, description="margin δ", readout_format=".2f")

@@ -47,7 +47,7 @@ DEFAULTS = {
     "doodle": Defaults("Doodle to Search", {"dim": 128, "negative_scale": 0.27, "distance": "cosine"}, {"lr": 2e-4, "batch_size": 20}, {"vectors_length": 1.0},
                        real={"recipe": {"lr": 5e-5}}),
     # The frozen trunk's map is pooled (3 x 3 positions at 96 px), and the shared layers are as much smaller as the data.  lambda = 1:
-    # the paper's 10, times gamma, is an inverse temperature of 150, and far worse on validation classes (see the table of readings).  omega_2 = 0.1, the paper's for Sketchy; its 0.5 for TU-Berlin is no
+    # the paper's 10, times gamma, is an inverse temperature of 150, and far worse on validation classes (see the table of switches).  omega_2 = 0.1, the paper's for Sketchy; its 0.5 for TU-Berlin is no
     # better than 0 on the validation classes of the analogue (0.534, 0.516 and 0.517).
     "stl": Defaults("STL", {"positions": 1, "hidden": 256, "prototype_dim": 128, "scale": 1.0}, {"lr": 2e-4, "batch_size": 20}),
     "simple": Defaults("Simple", {}, {"lr": 1e-3}, real={"recipe": {"lr": 3e-4}}),

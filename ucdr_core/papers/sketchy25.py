@@ -149,7 +149,7 @@ def main() -> None:
     """Writes the committed file from the runs of this machine."""
     RECORDS.parent.mkdir(exist_ok=True)
     partial = RECORDS.with_suffix(".partial")
-    partial.write_text(json.dumps(collected(Store()), indent=0) + "\n")
+    partial.write_text(json.dumps(collected(Store()), separators=(",", ":")).replace('{"key":', '\n{"key":') + "\n")
     partial.replace(RECORDS)
     print(f"wrote {RECORDS}")
 
