@@ -68,14 +68,14 @@ def render(built: Table, store: Store, groups: list[str] | None = None) -> Rende
 def claims(paper: str, name: str) -> Rendered:
     """The order that a table claims, as paired differences beside the paper's: over class folds and seeds, or over seeds and queries."""
     store = Store()
-    metric = {"map_all": "mAP@all"}
-    lines, built = [], papers.load(paper).CLAIMS[name]()
+    lines, over, built = [], [], papers.load(paper).CLAIMS[name]()
     for claim in built:
         difference = difference_of(claim, store)
+        over += [difference.over] if difference.over not in over else []
         lines.append("|".join(["", claim.text, _signed(claim.reported), f"{difference.mean:+.3f} ({difference.standard_error:.3f})",
                                f"{difference.low:+.3f} to {difference.high:+.3f}", verdict(claim, difference), ""]))
-    header = ["Difference", "Paper", f"Ours, {metric[built[0].metric]} (s.e.)", "95% interval", "Verdict"]
-    caption = f"What {name.replace('table', 'Table ')} claims, paired over {difference.over}."
+    header = ["Difference", f"Paper, {built[0].reported_metric}", "Ours, mAP@all (s.e.)", "95% interval", "Verdict"]
+    caption = f"What {name.replace('table', 'Table ')} claims, paired over {' or '.join(over)}."
     footer = _provenance([spec for claim in built for spec in claim.specs], "ucdr reproduce --paper " + paper)
     return Rendered(_markdown(f"{paper}-{name}-claims", caption, header, lines, footer, numbers_from=1))
 
@@ -133,7 +133,7 @@ def _provenance(specs: list[TrainSpec], how: str) -> str:
     keys = sorted({spec.key for spec in specs})
 
     def of(values) -> str:
-        return ", ".join(sorted({str(value) for value in values}))
+        return ", ".join(map(str, sorted(set(values))))
 
     named = ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
     digest = hashlib.sha256("".join(keys).encode()).hexdigest()[:12]

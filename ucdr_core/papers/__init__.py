@@ -97,6 +97,7 @@ class Claim:
     reported: float | None
     pairs: tuple[Pair, ...]
     metric: str = "map_all"
+    reported_metric: str = "mAP@200"
 
     @property
     def specs(self) -> list[TrainSpec]:
