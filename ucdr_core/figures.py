@@ -119,6 +119,11 @@ def rank(queries: np.ndarray, gallery: np.ndarray, distance: str) -> np.ndarray:
     return np.argsort(np.square(gallery).sum(1) / 2 - queries @ gallery.T, axis=1, kind="stable")
 
 
+def unit(values: np.ndarray) -> np.ndarray:
+    """Rows scaled to length 1; rows of zeros stay."""
+    return values / np.linalg.norm(values, axis=1, keepdims=True).clip(1e-12)
+
+
 def _picture(axis, manifest, row: int) -> None:
     axis.imshow(images.read(manifest, row))
 
@@ -156,7 +161,7 @@ def embedding_maps(parts: list[Points], highlighted: list[str], planes: tuple[st
     for number, points in enumerate(parts):
         classes, domains = points.classes, points.domains
         names = sorted(set(classes))
-        embedded = points.embeddings / np.linalg.norm(points.embeddings, axis=1, keepdims=True).clip(1e-12)
+        embedded = unit(points.embeddings)
         purity = neighbour_purity(embedded, classes)
         across = f", across domains {neighbour_purity(embedded, classes, domains):.2f}" if len(set(domains)) > 1 else ""
         lines.append(f"{points.title}: {len(classes)} points, {len(names)} classes, {len(set(domains))} domains, 10-neighbour purity {purity:.2f}{across}, {points.source}")

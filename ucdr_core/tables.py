@@ -47,6 +47,8 @@ def table(paper: str, name: str, groups: list[str] | None = None) -> Rendered:
 def render(built: Table, store: Store, groups: list[str] | None = None) -> Rendered:
     rows = [row for row in built.rows if groups is None or row.group in groups]
     header = [*([built.group_header] if built.group_header else []), "Method", *(title for pair in built.columns for title in pair if title)]
+    # A record is checked against its digests when it is read, so each is read once, however many cells it has.
+    held = {id(spec): store.need(spec) for row in rows for part in (row, *row.parts) for spec in part.specs}
     lines = []
     last = None
     for row in rows:
@@ -55,7 +57,7 @@ def render(built: Table, store: Store, groups: list[str] | None = None) -> Rende
         for column, (cell, (theirs, ours)) in enumerate(zip(row.cells, built.columns)):
             own = [(part[column].specs, part[column].evaluation) for part in parts]
             cells += [_number(cell.reported, cell.reported_deviation)] if theirs else []
-            cells += [_spread([([store.need(spec) for spec in specs], asked) for specs, asked in own], cell.metric) if own[0][0] else NOT_RUN] if ours else []
+            cells += [_spread([([held[id(spec)] for spec in specs], asked) for specs, asked in own], cell.metric) if own[0][0] else NOT_RUN] if ours else []
         group = [row.group if row.group != last else ""] if built.group_header else []
         last = row.group
         lines.append("|".join(["", *group, row.label + SYMBOLS[row.mark], *cells, ""]))

@@ -4,15 +4,13 @@ They need a running kernel; the published page shows a static figure beside each
 """
 from __future__ import annotations
 
-import io
-
 import ipywidgets
 import numpy as np
 import seaborn as sns
 from matplotlib.figure import Figure
 
 from . import semantics
-from .figures import COLOURS, calibration_margins, rank, retrieval_grid
+from .figures import COLOURS, Drawing, calibration_margins, rank, retrieval_grid, unit
 from .methods.doodle import ramp, semantic_negatives
 from .papers import seeds_of, snmpnet, stl, strad
 from .papers.embedded import sketch_photo
@@ -81,7 +79,7 @@ def reversal() -> ipywidgets.Widget:
         right.set(xlabel="probability of the negative's class")
         sns.despine(fig)
         fig.tight_layout()
-        picture.value = _png(fig)
+        picture.value = Drawing(fig, "").png()
         perplexity = np.exp(-(p[p > 0] * np.log(p[p > 0])).sum())
         words.value = (f"the encoder gets the domain classifier's gradient times {-ramp(iteration.value):.2f} (paper) or "
                        f"{-ramp(iteration.value % steps.value):.2f} (code); negatives of <b>{anchor.value}</b> come from {perplexity:.1f} classes (perplexity)")
@@ -106,7 +104,7 @@ def calibration() -> ipywidgets.Widget:
         axis.set(xlabel="largest P of a seen class − largest P of an unseen class", ylabel="photos")
         axis.legend(frameon=False)
         sns.despine(fig)
-        picture.value = _png(fig)
+        picture.value = Drawing(fig, "").png()
         words.value = "; ".join(f"<b>{title}</b>: {np.mean(own + delta.value > 0):.0%} of the photos pay, mean loss {np.clip(own + delta.value, 0, None).mean():.3f}"
                                 for title, own in margins.items())
 
@@ -119,20 +117,20 @@ def spaces(k: int = 5) -> ipywidgets.Widget:
     task = record.task(strad.ASKED)
     manifest = record.spec.manifest()
     labels = manifest.samples.class_name.to_numpy().astype(str)
-    unit = {}
+    by_space = {}
     for name in ("sketch", "image", "structure"):
-        unit[name] = [_unit(record.embeddings(rows, name)) for rows in (task.query, task.gallery)]
+        by_space[name] = [unit(record.embeddings(rows, name)) for rows in (task.query, task.gallery)]
 
-    weights = {name: ipywidgets.FloatSlider(min=0, max=1, step=0.1, value=0.3, description=name) for name in unit}
+    weights = {name: ipywidgets.FloatSlider(min=0, max=1, step=0.1, value=0.3, description=name) for name in by_space}
     class_name = ipywidgets.Dropdown(options=sorted(set(labels[task.query])), description="class")
     picture, words = ipywidgets.Image(format="png"), ipywidgets.HTML()
 
     def show(_=None) -> None:
         total = sum(slider.value for slider in weights.values()) or 1.0
-        fused = [np.concatenate([np.sqrt(weights[name].value / total) * pair[side] for name, pair in unit.items()], axis=1) for side in range(2)]
+        fused = [np.concatenate([np.sqrt(weights[name].value / total) * pair[side] for name, pair in by_space.items()], axis=1) for side in range(2)]
         score = evaluate(fused[0], labels[task.query], fused[1], labels[task.gallery], "cosine")["map_all"]
         query = task.query[labels[task.query] == class_name.value][:1]
-        parts = [(f"{name} space", record, f"{strad.ASKED}@{name}") for name in unit]
+        parts = [(f"{name} space", record, f"{strad.ASKED}@{name}") for name in by_space]
         picture.value = retrieval_grid(parts, query, k).png()
         row = int(np.flatnonzero(task.query == query[0])[0])
         first = labels[task.gallery[rank(fused[0][[row]], fused[1], "cosine")[0, :k]]]
@@ -149,13 +147,3 @@ def _shown(controls: list, results: list, show) -> ipywidgets.Widget:
         control.observe(show, "value")
     show()
     return ipywidgets.VBox([ipywidgets.HBox(controls, layout={"flex_flow": "row wrap"}), *results])
-
-
-def _unit(values: np.ndarray) -> np.ndarray:
-    return values / np.linalg.norm(values, axis=1, keepdims=True).clip(1e-12)
-
-
-def _png(fig: Figure) -> bytes:
-    buffer = io.BytesIO()
-    fig.savefig(buffer, format="png", dpi=100, bbox_inches="tight", facecolor="white")
-    return buffer.getvalue()
