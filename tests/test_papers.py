@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ucdr_core import data, papers, statistics, tables
-from ucdr_core.papers import Cell, Listing, Row, Table, doodle, embedded, reported_pair, stl, strad
+from ucdr_core.papers import Cell, Listing, Row, Table, doodle, embedded, printed, stl, strad
 from ucdr_core.runs import Store, TrainSpec
 
 EVERY = [(paper, name) for paper in papers.PAPERS for name in papers.load(paper).TABLES]
@@ -38,15 +38,15 @@ def test_reference_rows_stand_in_every_table_of_methods(paper, name):
 
 def test_printed_numbers():
     """A few, read in the papers."""
-    def printed(table, label, group="", column=0):
+    def shown(table, label, group="", column=0):
         row = next(r for r in table.rows if r.label == label and r.group == group and r.cells[column].reported is not None)
         return row.cells[column].reported
 
-    assert printed(doodle.table2(), "Doodle to Search", "Sketchy") == 0.3691 and printed(doodle.table2(), "CVAE", "QuickDraw", 1) == 0.006
-    assert printed(doodle.table3(), "Triplet + attention + semantic", "QuickDraw") == 0.0693
-    assert printed(stl.table3(), "Ranking + semantic: STL, inductive", "TU-Berlin") == 0.138
-    assert reported_pair("stl", table="table1", method="stl", dataset="tuberlin", metric="prec_100") == (0.498, 0.005)
-    assert printed(strad.table1(), "STRAD (S)", "TU-Berlin") == 0.301
+    assert shown(doodle.table2(), "Doodle to Search", "Sketchy") == 0.3691 and shown(doodle.table2(), "CVAE", "QuickDraw", 1) == 0.006
+    assert shown(doodle.table3(), "Triplet + attention + semantic", "QuickDraw") == 0.0693
+    assert shown(stl.table3(), "Ranking + semantic: STL, inductive", "TU-Berlin") == 0.138
+    assert printed("stl", table="table1", method="stl", dataset="tuberlin", metric="prec_100")[:2] == (0.498, 0.005)
+    assert shown(strad.table1(), "STRAD (S)", "TU-Berlin") == 0.301
     assert [cell.reported for cell in strad.table2().rows[2].cells] == [0.472, None, 0.427, 0.461]  # no sketch space without its loss
 
 

@@ -9,6 +9,7 @@ cached; what lies above is trained.
 """
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -51,6 +52,16 @@ class Trunk(nn.Module):
         self.stages = nn.Sequential(*backbone.stages(model))
         self.register_buffer("mean", torch.tensor(backbone.mean)[:, None, None])
         self.register_buffer("std", torch.tensor(backbone.std)[:, None, None])
+        # In a list, so that it is neither among the trunk's weights nor trained with them.
+        self._classifier = [own for name in ("classifier", "last_linear") if isinstance(own := getattr(model, name, None), nn.Linear)
+                            and own.in_features == backbone.channels]
+
+    def classifier(self) -> nn.Linear:
+        """A copy of the ImageNet classifier, pooled map (B, channels) -> (B, 1000).  Raises WeightsError where it stands on something else."""
+        if not self._classifier:
+            raise WeightsError(f"the ImageNet classifier of {self.name} does not act on the pooled map; take one of the backbones "
+                               "efficientnet_lite0, efficientnet_lite1 and se_resnet50")
+        return copy.deepcopy(self._classifier[0])
 
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
         """(B, 3, H, W) in [0, 1] -> what the trunk was trained on."""

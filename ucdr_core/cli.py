@@ -191,10 +191,10 @@ def _through_papermill(spec, device: str):
 
 
 def _add_reproduce(verbs) -> None:
-    from .papers import PAPERS, REAL
+    from .papers import ACROSS, PAPERS, REAL
 
     parser = _verb(verbs, "reproduce", "Make every run of a paper, or of all, that is not done yet.", "ucdr reproduce --paper snmpnet")
-    parser.add_argument("--paper", default="all", choices=["all", *PAPERS, *REAL], help="default: all that is on the embedded data")
+    parser.add_argument("--paper", default="all", choices=["all", *PAPERS, *ACROSS, *REAL], help="default: all that is on the embedded data")
     parser.add_argument("--jobs", type=int, help="runs at a time; default: one per core")
     parser.set_defaults(do=_reproduce)
 
@@ -203,7 +203,7 @@ def _reproduce(options) -> int:
     from . import papers
     from .reproduce import reproduce
 
-    failures = reproduce(papers.specs_of(*(papers.PAPERS if options.paper == "all" else [options.paper])), options.jobs)
+    failures = reproduce(papers.specs_of(*((*papers.PAPERS, *papers.ACROSS) if options.paper == "all" else [options.paper])), options.jobs)
     for spec, problem in failures:
         print(f"FAILED {spec.key} {spec.method} {spec.dataset} seed {spec.seed}\n{problem}", file=sys.stderr)
     return 1 if failures else 0
@@ -285,6 +285,7 @@ def _add_table(verbs) -> None:
 
 def _table(options) -> int:
     from . import papers, tables
+    from .runs import describe
 
     try:
         builders = papers.load(options.paper).TABLES
@@ -294,9 +295,8 @@ def _table(options) -> int:
         print(f"ucdr table: {error.args[0]!r} is unknown{known}", file=sys.stderr)
         return 2
     if options.runs:
-        for row in builder().rows:
-            for spec in getattr(row, "specs", ()):
-                print(spec.key, f"{row.group}/{row.label}", f"seed {spec.seed}")
+        for spec in {spec.key: spec for spec in builder().specs}.values():
+            print(spec.key, describe(spec))
     else:
         print(tables.table(options.paper, options.name).text)
     return 0

@@ -34,7 +34,7 @@ class Inputs:
 class Maps:
     """Cached maps as training takes them: `maps[rows]` -> (len(rows), C, h, w) on the device, positions side by side in memory.
 
-    Held there as a whole up to `MAPS_MB`: converting half precision for every batch took longer than the rest of a step.
+    Held there as a whole up to `MAPS_MB`: for a method that pools the map, converting half precision took longer than the rest of a step.
     positions  False: averaged over their positions first, (len(rows), C, 1, 1)
     """
 

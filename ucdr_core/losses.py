@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional
 
 
@@ -104,3 +105,37 @@ def dropout(x: torch.Tensor, share: float, random: np.random.Generator) -> torch
         return x
     kept = torch.from_numpy(random.random(tuple(x.shape)) >= share).to(x.device, x.dtype)
     return x * kept / (1 - share)
+
+
+def standard_normal(like: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
+    """Independent N(0, 1) values of the shape, type and device of `like`; NumPy's, for the reason given at `dropout`."""
+    return torch.from_numpy(random.standard_normal(tuple(like.shape))).to(like.device, like.dtype)
+
+
+def kl_to_standard_normal(mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
+    """KL(N(mu, sigma) || N(0, 1)), summed over dimensions, averaged over the batch: (B, d), (B, d) -> scalar >= 0.
+
+    STRAD, equation 5; also of the conditional auto-encoders.
+    """
+    return ((mean.square() + log_variance.exp() - log_variance - 1) / 2).sum(1).mean()
+
+
+def least_squares_game(
+    critic: nn.Module, real: torch.Tensor, made: torch.Tensor, random: np.random.Generator | None = None, noise: float = 0.0,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(loss of what made `made`, loss of the critic), scalars: a step on their sum moves each player by its own loss alone.
+
+    The maker wants the critic, held fixed, to answer 1; the critic answers 1 to `real` and 0 to `made`, held fixed.
+    noise   the critic's targets are drawn from [1 - noise, 1 + noise] and [0, noise] instead of 1 and 0
+    Source: least-squares GAN (Mao et al., ICCV 2017), as SEM-PCYC uses it.
+    """
+    fixed = {name: value.detach() for name, value in critic.named_parameters()}
+    maker = (torch.func.functional_call(critic, fixed, (made,)) - 1).square().mean()
+    on_real, on_made = critic(real.detach()), critic(made.detach())
+
+    def target(answer: torch.Tensor, low: float, high: float) -> torch.Tensor:
+        drawn = random.uniform(low, high, tuple(answer.shape)) if noise else np.full(tuple(answer.shape), (low + high) / 2)
+        return torch.from_numpy(drawn).to(answer.device, answer.dtype)
+
+    judged = (on_real - target(on_real, 1 - noise, 1 + noise)).square().mean() + (on_made - target(on_made, 0, noise)).square().mean()
+    return maker, judged / 2

@@ -97,6 +97,11 @@ class TrainSpec:
         # Written out in full, so that a default named and a default left out are the same run.
         options = from_mapping(METHODS[spec.method].Options, spec.options, f"options of {spec.method}")
         recipe = from_mapping(Recipe, spec.recipe, "recipe")
+        if METHODS[spec.method].frozen_features and spec.regime != "frozen":
+            raise OptionError(f"spec: {spec.method} is defined on frozen features; set regime to 'frozen', not {spec.regime!r} "
+                              "(`features` feeds it from a trained method)")
+        if METHODS[spec.method].wants_teacher and spec.features:
+            raise OptionError(f"spec: {spec.method} learns from the trunk's ImageNet classifier, so it cannot be fed from another method")
         spec = replace(spec, options=asdict(options), recipe=asdict(recipe))
         if not spec.features:
             return spec
@@ -276,10 +281,15 @@ def prepare(spec: TrainSpec, device: str = "cpu", progress: bool = True, store: 
         if spec.permuted_names:
             vectors = vectors[_derangement(len(vectors), spec.seed)]
     of_seen, of_unseen = torch.from_numpy(vectors).split([len(training.seen), len(unseen)])
+    options = from_mapping(cls.Options, spec.options, f"options of {spec.method}")
+    extra: dict[str, Any] = {"unseen_vectors": of_unseen} if cls.wants_unlabelled else {}
+    if cls.wants_teacher:
+        extra["teacher"] = trunk.classifier()
+        if options.weight_similarity:
+            extra["similarity"] = torch.from_numpy(semantics.imagenet_similarity(training.seen, training.split.words))
     with torch.random.fork_rng(devices=[]), _default_dtype(dtype):
         torch.manual_seed(spec.seed)
-        method = cls(upper, channels, of_seen, from_mapping(cls.Options, spec.options, f"options of {spec.method}"),
-                     *([of_unseen] if cls.wants_unlabelled else []))
+        method = cls(upper, channels, of_seen, options, **extra)
     return method.to(device, dtype), feed
 
 

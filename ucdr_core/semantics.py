@@ -70,6 +70,34 @@ def prepare(vectors: np.ndarray, centre: bool = True, normalise: bool = True, di
     return vectors @ basis.T
 
 
+def imagenet_similarity(class_names, words: dict[str, str] | None = None, wordnet=None) -> np.ndarray:
+    """WordNet path similarity of each class to each of the 1,000 ImageNet classes, (C, 1000) in [0, 1].  SAKE.
+
+    The best over the noun senses of the class's words, joined by underscores where WordNet has them so, else of the last word.
+    wordnet   a WordNet 3.0 reader of nltk; none: nltk's own, which must be installed with its data
+    Raises DataError where there is none, or where a class has no noun sense.
+    """
+    from timm.data import ImageNetInfo
+
+    if wordnet is None:
+        try:
+            from nltk.corpus import wordnet
+            wordnet.ensure_loaded()
+        except (ImportError, LookupError) as error:
+            raise DataError("WordNet is not installed: `pip install nltk`, then `python -m nltk.downloader wordnet`; or set the option "
+                            "weight_similarity to 0") from error
+    ids = ImageNetInfo("imagenet-1k").label_names()  # n01440764: part of speech and offset in WordNet 3.0
+    imagenet = [wordnet.synset_from_pos_and_offset("n", int(name[1:])) for name in ids]
+    result = np.zeros((len(class_names), len(imagenet)))
+    for row, name in enumerate(class_names):
+        own = words_of((words or {}).get(name, name))
+        senses = wordnet.synsets("_".join(own), "n") or (wordnet.synsets(own[-1], "n") if own else [])
+        if not senses:
+            raise DataError(f"class {name!r} has no noun sense in WordNet; name other words for it in the split file")
+        result[row] = [max(sense.path_similarity(other) or 0.0 for sense in senses) for other in imagenet]
+    return result
+
+
 # ------------------------------------------------------------------------------------------------------------ readers
 
 def read_vectors(source: str | Path, wanted: frozenset[str]) -> dict[str, np.ndarray]:

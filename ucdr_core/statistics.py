@@ -82,3 +82,45 @@ def bootstrap(values: np.ndarray, draws: int = 2000) -> tuple[float, float, floa
         means[draw] = chosen[:, random.integers(0, queries, queries)].mean()
     low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high), float(means.std(ddof=1))
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A method's mean with its 95% interval, and the ranks (best is 1) of those it cannot be told apart from, its own among them."""
+
+    name: str
+    mean: float
+    deviation: float | None  # over seeds
+    low: float
+    high: float
+    ranks: tuple[int, int]
+
+
+def standings(values: dict[str, np.ndarray], draws: int = 2000) -> tuple[list[Standing], float]:
+    """Methods from best to worst, and their critical difference.
+
+    values   {name: (seeds, queries)}, the same queries in the same order for all
+
+    Queries are redrawn together for all methods (the comparison is paired over queries), seeds for each.  The critical difference is
+    the 95th percentile of the range, over methods, of the means' errors: two means further apart than that differ, however many pairs are
+    looked at.  With independent normal errors it is Tukey's honestly significant difference.
+    """
+    random = np.random.default_rng(0)
+    queries = next(iter(values.values())).shape[1]
+    weights = random.multinomial(queries, np.full(queries, 1 / queries), draws) / queries  # (draws, queries)
+    errors, found = {}, {}
+    for name, own in values.items():
+        if own.shape[1] != queries:
+            raise ValueError(f"{name} was asked {own.shape[1]} queries, others {queries}")
+        seeds = random.multinomial(len(own), np.full(len(own), 1 / len(own)), draws) / len(own)  # (draws, seeds)
+        means = (seeds * (weights @ own.T)).sum(1)
+        per_seed = own.mean(1)
+        errors[name] = means - own.mean()
+        deviation = float(per_seed.std(ddof=1)) if len(own) > 1 else None
+        found[name] = (float(own.mean()), deviation, *(float(limit) for limit in np.percentile(means, [2.5, 97.5])))
+    table = np.stack(list(errors.values()))
+    critical = float(np.percentile(table.max(0) - table.min(0), 95))
+    order = sorted(found, key=lambda name: -found[name][0])
+    means = np.array([found[name][0] for name in order])
+    near = np.abs(means[:, None] - means) <= critical
+    return [Standing(name, *found[name], (int(np.flatnonzero(row)[0]) + 1, int(np.flatnonzero(row)[-1]) + 1)) for name, row in zip(order, near)], critical

@@ -8,18 +8,22 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
+import numpy as np
+
 from . import papers, statistics
-from .papers import Claim, Listing, Table
+from .papers import Claim, Differences, Listing, Ranking, Table, not_comparable
 from .papers.embedded import DEFAULTS, REFERENCES
 from .runs import RunRecord, Store, TrainSpec
 
-SYMBOLS = {"": "", "switch": "", "transductive": " †", "control": " ‡", "oracle": " ¶"}
+SYMBOLS = {"": "", "switch": "", "transductive": " †", "control": " ‡", "oracle": " ¶", "spirit": " §"}
 LEGENDS = {
     "transductive": "† Transductive: sees all test queries or the test gallery at once.",
     "control": "‡ Control: class names permuted.",
     "oracle": "¶ Chosen on the test classes: not a result, but the cost of choosing so.",
+    "spirit": "§ In the spirit of the paper, of which little more than the abstract is public.",
 }
 NOT_RUN = "—"  # only quoted, or not run in this edition
+APART = " ≠"  # not comparable with the paper's own row
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,10 @@ def table(paper: str, name: str, groups: list[str] | None = None) -> Rendered:
     Raises KeyError for an unknown table, RecordError where a run is missing, naming it.
     """
     built = papers.load(paper).TABLES[name]()
+    if isinstance(built, Ranking):
+        return ranked(built, Store())
+    if isinstance(built, Differences):
+        return differences(built, Store())
     if isinstance(built, Listing):
         lines = ["|".join(["", *row, ""]) for row in built.rows]
         return Rendered(_markdown(f"{paper}-{name}", built.caption, list(built.header), lines, built.footer, numbers_from=1))
@@ -46,25 +54,90 @@ def table(paper: str, name: str, groups: list[str] | None = None) -> Rendered:
 
 def render(built: Table, store: Store, groups: list[str] | None = None) -> Rendered:
     rows = [row for row in built.rows if groups is None or row.group in groups]
-    header = [*([built.group_header] if built.group_header else []), "Method", *(title for pair in built.columns for title in pair if title)]
+    quoted = any(cell.terms and cell.terms.quoted_from for row in rows for cell in row.cells)
+    header = [*([built.group_header] if built.group_header else []), "Method", *(["Quoted from"] if quoted else []),
+              *(title for pair in built.columns for title in pair if title)]
     # A record is checked against its digests when it is read, so each is read once, however many cells it has.
     held = {id(spec): store.need(spec) for row in rows for part in (row, *row.parts) for spec in part.specs}
-    lines = []
-    last = None
+    lines, last, apart = [], None, {}
     for row in rows:
         parts = [part.cells for part in row.parts] or [row.cells]
+        own_row = next((other for other in rows if other.label == built.own and other.group == row.group and other.mark != "control"), None)
         cells = []
         for column, (cell, (theirs, ours)) in enumerate(zip(row.cells, built.columns)):
             own = [(part[column].specs, part[column].evaluation) for part in parts]
-            cells += [_number(cell.reported, cell.reported_deviation)] if theirs else []
-            cells += [_spread([([held[id(spec)] for spec in specs], asked) for specs, asked in own], cell.metric) if own[0][0] else NOT_RUN] if ours else []
+            why_theirs, why_ours = not_comparable(cell, own_row.cells[column]) if own_row else ([], [])
+            for what, reasons in (("paper's", why_theirs), ("ours", why_ours)):
+                for reason in reasons:
+                    apart.setdefault(f"{row.label}, {what}", {})[reason] = None
+            if theirs:
+                cells.append(_number(cell.reported, cell.reported_deviation) + (APART if why_theirs else ""))
+            if ours:
+                value = _spread([([held[id(spec)] for spec in specs], asked) for specs, asked in own], cell.metric) if own[0][0] else NOT_RUN
+                cells.append(value + (APART if why_ours else ""))
+        sources = {cell.terms.quoted_from: None for cell in row.cells if cell.terms and cell.terms.quoted_from}
         group = [row.group if row.group != last else ""] if built.group_header else []
         last = row.group
-        lines.append("|".join(["", *group, row.label + SYMBOLS[row.mark], *cells, ""]))
+        lines.append("|".join(["", *group, row.label + SYMBOLS[row.mark], *([", ".join(sources)] if quoted else []), *cells, ""]))
     legend = " ".join(text for mark, text in LEGENDS.items() if any(row.mark == mark for row in rows))
+    if apart:
+        legend += f" ≠ Not comparable with the row {built.own}, for the reasons below the table."
+    footer = "".join(f"≠ {what}: {', '.join(reasons)}.\n" for what, reasons in apart.items())
+    footer = (footer.replace("\n≠", "  \n≠") + "\n") if footer else ""
     return Rendered(_markdown(f"{built.paper}-{built.name}", f"{built.caption} {legend}".strip(), header, lines,
-                              _provenance([spec for row in rows for spec in row.specs], f"ucdr table {built.paper} {built.name} --runs"),
-                              numbers_from=2 if built.group_header else 1))
+                              footer + _provenance([spec for row in rows for spec in row.specs], f"ucdr table {built.paper} {built.name} --runs"),
+                              numbers_from=(2 if built.group_header else 1) + quoted))
+
+
+def values_of(built: Ranking, store: Store) -> dict[str, np.ndarray]:
+    """{label: (seeds, queries)} of a ranking."""
+    return {row.label: np.stack([store.need(spec).per_query(row.cells[0].evaluation, built.metric).astype(np.float64) for spec in row.specs])
+            for row in built.rows}
+
+
+def ranked(built: Ranking, store: Store) -> Rendered:
+    """Methods from best to worst."""
+    marks = {row.label: row.mark for row in built.rows}
+    return _ranked(f"{built.paper}-{built.name}", built.caption, values_of(built, store), marks,
+                   _provenance(built.specs, f"ucdr table {built.paper} {built.name} --runs"))
+
+
+def ranked_real(metric: str) -> Rendered:
+    """The same on real pictures, from the committed records."""
+    from .papers import league, sketchy25
+    from .papers.embedded import mark_of_system
+
+    values = sketchy25.values_of(metric)
+    return _ranked(f"league-sketchy25-{metric}", f"Unseen classes from sketches, real pictures (sketchy25), by {league.METRICS[metric]}.", values,
+                   {label: mark_of_system(label) for label in values}, sketchy25.main_table().footer)
+
+
+def _ranked(name: str, caption: str, values: dict[str, np.ndarray], marks: dict[str, str], footer: str) -> Rendered:
+    found, critical = statistics.standings(values)
+    lines = []
+    for rank, own in enumerate(found, 1):
+        low, high = own.ranks
+        lines.append(f"|{rank}|{own.name}{SYMBOLS[marks[own.name]]}|{_number(own.mean, own.deviation)}|{own.low:.3f} to {own.high:.3f}|"
+                     f"{'itself alone' if low == high else f'{low}–{high}'}|")
+    legend = " ".join(text for mark, text in LEGENDS.items() if mark in marks.values())
+    queries = next(iter(values.values())).shape[1]
+    caption = (f"{caption} Critical difference {critical:.3f}: two means further apart than this differ (95% for all pairs together; "
+               f"bootstrap over seeds and {queries} queries, paired over queries). {legend}")
+    return Rendered(_markdown(name, caption.strip(), ["Rank", "Method", "Mean ± seeds", "95% interval", "Not told apart from ranks"], lines, footer, numbers_from=2))
+
+
+def differences(built: Differences, store: Store) -> Rendered:
+    """Each difference between paper and code, with its effect where it can be measured."""
+    lines = []
+    for row in built.rows:
+        effect = "not measured"
+        if row.measured:
+            found = difference_of(row.measured, store)
+            effect = f"{found.mean:+.3f} ({found.low:+.3f} to {found.high:+.3f}), {found.verdict}"
+        lines.append(f"|{row.paper}|{row.point}|{row.in_paper}|{row.in_code}|{effect}|{row.remark}|")
+    header = ["Of", "Point", "Paper", "Public code, or another reading", "Effect on mAP@all (95%)", "Remark"]
+    return Rendered(_markdown(f"{built.paper}-{built.name}", built.caption, header, lines,
+                              _provenance(built.specs, f"ucdr table {built.paper} {built.name} --runs"), numbers_from=9))
 
 
 def claims(paper: str, name: str) -> Rendered:

@@ -17,7 +17,7 @@ from .data import images
 from .data.manifest import DataError
 from .data.protocols import Training
 from .features import Inputs, Maps
-from .methods.base import Batch, Method, OptionError
+from .methods.base import Batch, Method, OptionError, scaled_features
 from .retrieval import metrics
 
 
@@ -95,7 +95,7 @@ def fit(
     method: Method, training: Training, feed: Feed, recipe: Recipe, seed: int, *, test: tuple[np.ndarray, np.ndarray] | None = None,
     state_file: Path | None = None, checkpoint_seconds: float = 20.0, progress: bool = True,
 ) -> list[dict]:
-    """Trains the method in place, leaves it at the selected epoch, and returns one log entry per epoch.
+    """Trains the method in place, leaves it at the selected epoch, and returns one log entry per epoch (none for a closed form).
 
     `test`: query and gallery rows, looked at by the selection rule "test" alone.
     With a `state_file`, the whole state of the loop is written there (by rename) every `checkpoint_seconds`, and a run that was
@@ -107,6 +107,15 @@ def fit(
     if recipe.selection != "last" and not (len(asked[0]) and len(asked[1])):
         raise DataError(f"split {training.split.name!r} has no validation samples to select an epoch by; set recipe.selection to 'last'")
     scored = f"{recipe.selection}_{recipe.select_by}"
+    if method.closed_form:
+        with torch.no_grad():
+            rows = training.train
+            own = torch.cat([scaled_features(feed(rows[start:start + 512])) for start in range(0, len(rows), 512)])
+            method.fit_features(own, torch.from_numpy(batches.labels[rows]).to(feed.device), torch.from_numpy(batches.photos[rows]))
+            if recipe.selection != "last":
+                method.choose(lambda: validate(method, training, feed, recipe.select_by, asked))
+        method.eval()
+        return []
 
     optimiser = _optimiser(method, recipe)
     random, generator = np.random.default_rng([seed, 1]), torch.Generator().manual_seed(seed)

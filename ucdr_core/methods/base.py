@@ -3,7 +3,7 @@
 A method is an `nn.Module` with
     Options      a frozen dataclass: its hyper-parameters, and a named switch for each place where paper and code disagree
     batches      what a batch is made of: samples of all domains, triplets, or sketch-photo pairs
-    losses       a batch -> its loss terms by name
+    losses       a batch -> its loss terms by name; or fit_features, where the solution has a closed form
     embed        inputs -> embeddings
     distance     how its embeddings are compared
 Training, protocols, metrics, records and tables know nothing else about it.
@@ -72,6 +72,9 @@ class Method(nn.Module):
     wants_jigsaw: ClassVar[bool] = False
     wants_unlabelled: ClassVar[bool] = False  # True: trains on photos of validation and test classes too, without their labels
     wants_positions: ClassVar[bool] = False  # False: only the average over positions of a frozen trunk's map is used
+    wants_teacher: ClassVar[bool] = False  # True: the trunk's ImageNet classifier is given to the constructor as `teacher`
+    frozen_features: ClassVar[bool] = False  # True: defined on features that it does not train, so the trunk must be frozen
+    closed_form: ClassVar[bool] = False  # True: `fit_features` solves for the weights, nothing is trained in steps
     transductive: ClassVar[bool] = False  # True: looks at the test queries or the gallery as a whole
     distance: str = "euclidean"  # an option of the same name takes its place
     spaces: tuple[str, ...] = ("",)  # what can be embedded and searched apart; the first is the method's own
@@ -84,6 +87,10 @@ class Method(nn.Module):
 
     def losses(self, batch: Batch, random: np.random.Generator) -> dict[str, torch.Tensor]:
         """Weighted loss terms by name; their sum is minimised.  Every random draw is `random`'s, never torch's (see `dropout`)."""
+        raise NotImplementedError
+
+    def fit_features(self, features: torch.Tensor, labels: torch.Tensor, photos: torch.Tensor) -> None:
+        """Closed-form methods: sets the weights from `scaled_features` (n, C), labels (n,) and photos (n,) bool of all training samples."""
         raise NotImplementedError
 
     def embed(self, inputs: torch.Tensor, photos: torch.Tensor, space: str = "") -> torch.Tensor:
@@ -129,16 +136,27 @@ class Sides(nn.Module):
 
     def forward(self, inputs: torch.Tensor, photos: torch.Tensor) -> torch.Tensor:
         """(B, ...), photos (B,) bool -> (B, D), each sample through its own side."""
-        if self.photo is None:
-            return self.sketch(inputs)
-        sketches = int((~photos).sum())
-        if sketches in (0, len(photos)):
-            return (self.sketch if sketches else self.photo)(inputs)
-        if not photos[:sketches].any():  # sketches first, as in triplets and pairs: nothing need be copied
-            return torch.cat([self.sketch(inputs[:sketches]), self.photo(inputs[sketches:])])
-        order = torch.cat([(~photos).nonzero()[:, 0], photos.nonzero()[:, 0]]).to(inputs.device)
-        both = torch.cat([self.sketch(inputs[order[:sketches]]), self.photo(inputs[order[sketches:]])])
-        return torch.empty_like(both).index_copy(0, order, both)
+        return self.sketch(inputs) if self.photo is None else by_side(inputs, photos, self.sketch, self.photo)
+
+
+def by_side(inputs: torch.Tensor, photos: torch.Tensor, sketch: Callable, photo: Callable) -> torch.Tensor:
+    """(B, ...), photos (B,) bool on the CPU -> (B, D): sketches through one function, photos through the other."""
+    sketches = int((~photos).sum())
+    if sketches in (0, len(photos)):
+        return (sketch if sketches else photo)(inputs)
+    if not photos[:sketches].any():  # sketches first, as in triplets and pairs: nothing need be copied
+        return torch.cat([sketch(inputs[:sketches]), photo(inputs[sketches:])])
+    order = torch.cat([(~photos).nonzero()[:, 0], photos.nonzero()[:, 0]]).to(inputs.device)
+    both = torch.cat([sketch(inputs[order[:sketches]]), photo(inputs[order[sketches:]])])
+    return torch.empty_like(both).index_copy(0, order, both)
+
+
+def mlp(*widths: int, norm: bool = False, slope: float = 0.0) -> nn.Sequential:
+    """Linear layers of these widths; after each but the last batch normalisation if asked, and a (leaky, by `slope`) ReLU."""
+    layers: list[nn.Module] = []
+    for before, after in zip(widths[:-2], widths[1:-1]):
+        layers += [nn.Linear(before, after), *([nn.BatchNorm1d(after)] if norm else []), nn.LeakyReLU(slope) if slope else nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(widths[-2], widths[-1]))
 
 
 def shared_adapter(upper: nn.Module, channels: int, rank: int) -> nn.Module:
@@ -147,8 +165,14 @@ def shared_adapter(upper: nn.Module, channels: int, rank: int) -> nn.Module:
 
 
 def pooled(maps: torch.Tensor) -> torch.Tensor:
-    """Global average pooling: (B, C, h, w) -> (B, C)."""
-    return maps.mean((2, 3))
+    """Global average pooling: (B, C, h, w) -> (B, C); another run's embeddings (B, C) stay as they are."""
+    return maps.mean((2, 3)) if maps.ndim == 4 else maps
+
+
+def scaled_features(inputs: torch.Tensor) -> torch.Tensor:
+    """What a method on frozen features is trained on: pooled, each of root mean square 1 as in `ResidualAdapter`, (B, C)."""
+    g = pooled(inputs)
+    return nn.functional.normalize(g, dim=1) * g.shape[1] ** 0.5
 
 
 def from_mapping(cls, values: dict[str, Any], what: str):

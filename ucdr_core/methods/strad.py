@@ -16,12 +16,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from .base import Batch, Method, OptionError
-
-
-def kl_to_standard_normal(mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
-    """KL(N(mu, sigma) || N(0, 1)), summed over dimensions, averaged over the batch: (B, d), (B, d) -> scalar >= 0.  Equation 5."""
-    return ((mean.square() + log_variance.exp() - log_variance - 1) / 2).sum(1).mean()
+from ..losses import kl_to_standard_normal, standard_normal
+from .base import Batch, Method, OptionError, by_side
 
 
 def reconstruction(made: torch.Tensor, wanted: torch.Tensor, form: str) -> torch.Tensor:
@@ -57,6 +53,7 @@ class STRAD(Method):
 
     distance = "cosine"
     batches = "pairs"
+    frozen_features = True
 
     def __init__(self, upper: nn.Module, channels: int, class_vectors: torch.Tensor, options: Options):
         super().__init__(upper, channels, class_vectors, options)
@@ -100,8 +97,7 @@ class STRAD(Method):
             terms["sk"] = options.weight_sk * reconstruction(self.to_sketch(st_im), f_sk, options.reconstruction)
         if options.weight_im:  # equations 5 and 6: sketch to photo
             mean, log_variance = self.variational(ap_im).chunk(2, dim=1)
-            noise = torch.from_numpy(random.standard_normal(tuple(mean.shape))).to(mean.device, mean.dtype)
-            z = mean + noise * (log_variance / 2).exp()
+            z = mean + standard_normal(mean, random) * (log_variance / 2).exp()
             terms["im"] = options.weight_im * reconstruction(self.to_image(torch.cat([z, st_sk], dim=1)), f_im, options.reconstruction)
             if options.weight_kl:
                 terms["kl"] = options.weight_kl * kl_to_standard_normal(mean, log_variance)
@@ -135,18 +131,14 @@ class STRAD(Method):
         is the weighted mean of the cosines, and 1 less it the fused distance of equation 9."""
         f = inputs.flatten(1)
         sides = {"sketch": ("sketch", "generated sketch"), "image": ("generated image", "image"), "structure": ("sketch structure", "image structure")}
-        rows = None
-        for side, own in enumerate((~photos, photos)):
-            if not own.any():
-                continue
+
+        def embedded(own: torch.Tensor, side: int) -> torch.Tensor:
             if space:
-                values = self.feature(sides[space][side], f[own.to(f.device)])
-            else:
-                values = torch.cat([functional.normalize(self.feature(sides[name][side], f[own.to(f.device)]), dim=1) * weight.sqrt()
-                                    for name, weight in zip(self.searched, self.fusion)], dim=1)
-            rows = values.new_zeros(len(f), values.shape[1]) if rows is None else rows
-            rows[own.to(rows.device)] = values
-        return rows
+                return self.feature(sides[space][side], own)
+            return torch.cat([functional.normalize(self.feature(sides[name][side], own), dim=1) * weight.sqrt()
+                              for name, weight in zip(self.searched, self.fusion)], dim=1)
+
+        return by_side(f, photos, lambda own: embedded(own, 0), lambda own: embedded(own, 1))
 
     def fuse(self, structure: float) -> None:
         """Sets the fusion: lambda_2 = structure, in [0, 1]; the other spaces share the rest."""

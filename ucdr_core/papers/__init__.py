@@ -8,10 +8,25 @@ from importlib import import_module
 import pandas as pd
 
 from .. import paths
+from ..methods import METHODS
 from ..runs import TrainSpec
 
 SEEDS = (0, 1, 2)
 FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Terms:
+    """On what terms a printed number stands.
+
+    split        of the classes; "random_..." is a draw that only those who made it have
+    variant      the metric's definition by its name in `retrieval.metrics`; "place_200": the relevance of rank 201; "?": not stated
+    quoted_from  whose number it is, where the paper's authors did not run it themselves
+    """
+
+    split: str
+    variant: str
+    quoted_from: str = ""
 
 
 @dataclass(frozen=True)
@@ -21,7 +36,7 @@ class Cell:
     specs       our trainings, one per seed; none: a row that is only quoted, or that this edition has not run
     evaluation  how they are asked: the name of an `Evaluation`, with @space for one of several spaces
     metric      how that is scored
-    reported    what the paper prints (None: nothing), and its standard deviation
+    reported    what the paper prints (None: nothing), its standard deviation, and its terms
     """
 
     specs: tuple[TrainSpec, ...]
@@ -29,6 +44,7 @@ class Cell:
     metric: str
     reported: float | None = None
     reported_deviation: float | None = None
+    terms: Terms | None = None  # of the printed number
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,10 +76,33 @@ class Table:
     columns: tuple[tuple[str, str], ...]
     rows: tuple[Row, ...]
     group_header: str = ""
+    own: str = ""  # label of the paper's own row, with which the others of its group are compared
 
     @property
     def specs(self) -> list[TrainSpec]:
         return [spec for row in self.rows for spec in row.specs]
+
+
+def not_comparable(cell: Cell, own: Cell) -> tuple[list[str], list[str]]:
+    """Why the printed number of a cell, and why ours, cannot be compared with the paper's own row: two lists of reasons."""
+    theirs, ours = [], []
+    if cell.reported is not None and cell.terms and own.terms and cell is not own:
+        a, b = cell.terms, own.terms
+        if a.split != b.split:
+            theirs.append(f"split {a.split} instead of {b.split}")
+        elif a.split.startswith("random") and a.quoted_from != b.quoted_from:
+            theirs.append(f"another draw of {a.split}")
+        if "?" in (a.variant, b.variant):
+            theirs.append("which definition of the metric is not stated")
+        elif a.variant != b.variant:
+            theirs.append(f"{a.variant} instead of {b.variant}")
+    if cell.specs and own.specs:
+        def asked(one: Cell) -> dict[str, str]:
+            spec = one.specs[0]
+            return {"data": spec.dataset, "split": spec.split or "drawn", "trained on": "+".join(spec.train_domains), "asked": one.evaluation.partition("@")[0],
+                    "classes left out": f"{spec.classes_left_out:g}", "metric": one.metric}
+        ours = [f"{name} {value} instead of {asked(own)[name]}" for name, value in asked(cell).items() if value != asked(own)[name]]
+    return theirs, ours
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,8 +145,8 @@ class Claim:
 
 def seeds_of(spec: TrainSpec, seeds: tuple[int, ...] = SEEDS) -> tuple[TrainSpec, ...]:
     """One spec per seed; a row that no seed can change has one."""
-    if spec.method in ("frozen", "frozen_centred"):
-        return (spec,)
+    if spec.method in ("frozen", "frozen_centred") or METHODS[spec.method].closed_form and not spec.features:
+        return (replace(spec, seed=0),)
     return tuple(replace(spec, seed=seed) for seed in seeds)
 
 
@@ -121,31 +160,81 @@ def reported(paper: str) -> pd.DataFrame:
     return pd.read_csv(paths.PACKAGE / "papers" / "reported" / f"{paper}.csv")
 
 
-def reported_value(paper: str, **where: str) -> float | None:
-    """The one printed number with these columns; None where the paper prints none.  Raises LookupError where several fit."""
-    return reported_pair(paper, **where)[0]
+def printed(paper: str, **where: str) -> tuple[float | None, float | None, Terms | None]:
+    """The one printed number with these columns, its standard deviation and its terms; None where the paper prints none.
 
-
-def reported_pair(paper: str, **where: str) -> tuple[float | None, float | None]:
-    """The same, and the standard deviation that the paper prints with it."""
+    Raises LookupError where several fit.
+    """
     rows = reported(paper)
     for column, value in where.items():
         rows = rows[rows[column] == value]
     if len(rows) > 1:
         raise LookupError(f"{paper}: {len(rows)} printed numbers fit {where}")
     if rows.empty:
-        return None, None
-    return tuple(None if pd.isna(value) else float(value) for value in rows[["value", "std"]].iloc[0])
+        return None, None, None
+    row = rows.iloc[0]
+    value, deviation = (None if pd.isna(number) else float(number) for number in (row["value"], row["std"]))
+    return value, deviation, Terms(row["split"], row["variant"], "" if pd.isna(row["quoted_from"]) else row["quoted_from"])
+
+
+def reported_value(paper: str, **where: str) -> float | None:
+    """The number alone."""
+    return printed(paper, **where)[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """Methods ranked on one question by one metric, with intervals; rows have one cell each."""
+
+    paper: str
+    name: str
+    caption: str
+    rows: tuple[Row, ...]
+    metric: str
+
+    @property
+    def specs(self) -> list[TrainSpec]:
+        return [spec for row in self.rows for spec in row.specs]
+
+
+@dataclass(frozen=True, eq=False)
+class Difference:
+    """A point in which a paper and its public code, or two readings of it, part company.
+
+    measured  the switch less the book's reading (None: it cannot be measured here), and why it cannot be, or what the reader must know
+    """
+
+    paper: str
+    point: str
+    in_paper: str
+    in_code: str
+    measured: Claim | None = None
+    remark: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Differences:
+    """A table of differences."""
+
+    paper: str
+    name: str
+    caption: str
+    rows: tuple[Difference, ...]
+
+    @property
+    def specs(self) -> list[TrainSpec]:
+        return [spec for row in self.rows if row.measured for spec in row.measured.specs]
 
 
 PAPERS = ("snmpnet", "doodle", "stl", "strad")
+ACROSS = ("league", "audit")  # comparisons across the papers, on the embedded data
 REAL = ("sketchy25",)  # on pictures that are not embedded
 
 
 def load(paper: str):
     """The module of a paper.  Raises KeyError naming those there are."""
-    if paper not in (*PAPERS, *REAL):
-        raise KeyError(f"unknown paper {paper!r}; known: {', '.join((*PAPERS, *REAL))}")
+    if paper not in (*PAPERS, *ACROSS, *REAL):
+        raise KeyError(f"unknown paper {paper!r}; known: {', '.join((*PAPERS, *ACROSS, *REAL))}")
     return import_module(f"{__name__}.{paper}")
 
 

@@ -15,26 +15,13 @@ from .. import paths
 from ..data.manifest import DataError
 from ..runs import RunRecord, Store, TrainSpec
 from . import Listing, seeds_of
-from .embedded import defaults
+from .embedded import SYSTEMS, mark_of_system, system
 
 ASKED = "zs_sbir:sketch:unseen"
 SPLIT = "sketchy_yelamarthi"
 RECORDS = paths.PACKAGE / "papers" / "records" / "sketchy25.json"
 SHOWN = 8  # Figure 4 of Doodle to Search shows so many
-
-ROWS: dict[str, tuple[str, dict[str, Any]]] = {  # label: (method, options)
-    "Chance": ("chance", {}),
-    "Frozen features": ("frozen", {}),
-    "Frozen, means removed †": ("frozen_centred", {}),
-    "Simple DB": ("simple", {"shared": False}),
-    "Simple SB": ("simple", {"shared": True}),
-    "Doodle to Search": ("doodle", {}),
-    "SnMpNet": ("snmpnet", {}),
-    "STL, inductive": ("stl", {"weight_calibration": 0.0}),
-    "STL †": ("stl", {}),
-    "STRAD (D)": ("strad", {"shared": False}),
-    "STRAD (S)": ("strad", {"shared": True}),
-}
+PER_QUERY = ("map_all", "prec_10")  # committed with the records
 
 
 def specs(data_root: Path | str | None = None) -> dict[str, tuple[TrainSpec, ...]]:
@@ -44,29 +31,23 @@ def specs(data_root: Path | str | None = None) -> dict[str, tuple[TrainSpec, ...
         raise DataError(f"there is no sketchy25 at {root}: lay out the first 25 photos and sketches of each Sketchy class as "
                         f"<root>/<photo|sketch>/<class>/<file>, and set UCDR_DATA to the folder above it")
     made = {}
-    for label, (method, options) in ROWS.items():
-        values = defaults(method, real=True)
-        if method == "strad":
-            values["features"]["options"] = options
-        elif options:
-            values["options"] |= options
-        spec = TrainSpec.from_mapping({"method": method, "dataset": "folders", "data_root": str(root), "split": SPLIT, "train_domains": ["sketch", "photo"],
-                                       "gallery_domain": "photo", **values})
-        made[label] = seeds_of(spec)
+    for label in SYSTEMS:
+        made[label] = seeds_of(TrainSpec.from_mapping({
+            **system(label, real=True), "dataset": "folders", "data_root": str(root), "split": SPLIT, "train_domains": ["sketch", "photo"], "gallery_domain": "photo"}))
     return made
 
 
 # ------------------------------------------------------------------------------------------------------------- records
 
 def collected(store: Store, data_root: Path | str | None = None) -> dict[str, Any]:
-    """What is committed of the runs: each record as it was written, average precision per query, and what is confused with what."""
+    """What is committed of the runs: each record as it was written, two metrics per query, and what is confused with what."""
     content: dict[str, Any] = {"rows": {}, "confusions": {}}
     for label, own in specs(data_root).items():
         records = [store.need(spec) for spec in own]
         content["rows"][label] = [
             {**{k: v for k, v in json.loads((record.folder / "record.json").read_text()).items() if k != "spec"},
              "spec": {k: v for k, v in record.spec.mapping().items() if k != "data_root"},
-             "map_all": np.round(record.per_query(ASKED, "map_all"), 4).tolist()} for record in records]
+             **{metric: np.round(record.per_query(ASKED, metric), 4).tolist() for metric in PER_QUERY}} for record in records]
         if label in ("Frozen features", "Doodle to Search"):
             content["confusions"][label] = confusions(records[0])
     return content
@@ -94,6 +75,8 @@ def committed() -> dict[str, Any]:
 
 def main_table() -> Listing:
     """Each method on real pictures, mean and spread over seeds, and its difference to frozen features."""
+    from ..tables import LEGENDS, SYMBOLS
+
     rows, reference = [], None
     content = committed()["rows"]
     for label, records in content.items():
@@ -101,7 +84,7 @@ def main_table() -> Listing:
         per_query = np.array([record["map_all"] for record in records])
         reference = per_query if label == "Frozen features" else reference
         cells = [f"{own.mean():.3f}" + (f" ± {own.std(ddof=1):.3f}" if len(own) > 1 else "") for own in scores.values()]
-        rows.append((label, *cells, _difference(per_query, reference) if reference is not None and label != "Frozen features" else ""))
+        rows.append((label + SYMBOLS[mark_of_system(label)], *cells, _difference(per_query, reference) if reference is not None and label != "Frozen features" else ""))
     first = next(iter(content.values()))[0]
     counts = first["result"]["counts"][ASKED]
     made = sorted({record["circumstances"]["finished"][:10] for records in content.values() for record in records})
@@ -109,8 +92,13 @@ def main_table() -> Listing:
               f"21 unseen classes; {first['spec']['backbone']}, regime {first['spec']['regime']}, {first['spec']['precision']}, {first['spec']['size_px']} px; seeds 0, 1, 2; "
               f"made {made[0]}{' to ' + made[-1] if len(made) > 1 else ''} on a {first['circumstances']['device_kind']}. Where the pictures are, "
               "`ucdr reproduce --paper sketchy25` trains them anew and `make real` compares.")
-    return Listing("sketchy25", "main", "Real photos and sketches, 25 per class: unseen classes of Sketchy asked from sketches. "
-                   "† Transductive.", ("Method", "mAP@all", "mAP@200", "P@10", "mAP@all less frozen (95%)"), tuple(rows), footer)
+    legend = " ".join(LEGENDS[mark] for mark in ("transductive", "spirit"))
+    return Listing("sketchy25", "main", f"Real photos and sketches, 25 per class: unseen classes of Sketchy asked from sketches. {legend}", ("Method", "mAP@all", "mAP@200", "P@10", "mAP@all less frozen (95%)"), tuple(rows), footer)
+
+
+def values_of(metric: str) -> dict[str, np.ndarray]:
+    """{label: (seeds, queries)} from the committed records."""
+    return {label: np.array([record[metric] for record in records], np.float64) for label, records in committed()["rows"].items()}
 
 
 def _difference(own: np.ndarray, other: np.ndarray, draws: int = 2000) -> str:

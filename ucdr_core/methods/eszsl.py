@@ -1,0 +1,62 @@
+"""ESZSL: an embarrassingly simple approach to zero-shot learning (Romera-Paredes, Torr, ICML 2015), for two domains.
+
+A bilinear map between features and class vectors, in closed form: x' V s is large where s is the class of x.  One V for sketches and
+one for photos; a sketch and a photo are compared by the cosine of V' x, which lies in the space of the class vectors.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from .base import Method, by_side, scaled_features
+
+
+def solve(x: torch.Tensor, labels: torch.Tensor, s: torch.Tensor, gamma: float, penalty: float) -> torch.Tensor:
+    """V = (X X' + gamma I)^-1 X Y S' (S S' + penalty I)^-1, (d, m).
+
+    x (n, d) are the columns of X, labels (n,) make Y (n, c) of 1 and -1, class vectors s (c, m) are the columns of S.
+    gamma and penalty are in units of the mean eigenvalue of the matrix that they are added to.
+    """
+    y = torch.where(labels[:, None] == torch.arange(len(s), device=x.device), 1.0, -1.0).to(x)
+
+    def ridge(matrix: torch.Tensor, share: float) -> torch.Tensor:
+        return matrix + share * matrix.trace() / len(matrix) * torch.eye(len(matrix), dtype=x.dtype, device=x.device)
+
+    left = torch.linalg.solve(ridge(x.T @ x, gamma), x.T @ y @ s)
+    return torch.linalg.solve(ridge(s.T @ s, penalty), left.T).T
+
+
+class ESZSL(Method):
+    @dataclass(frozen=True)
+    class Options:
+        shared: bool = False  # one V for both domains
+        grid: tuple[float, ...] = (0.01, 0.1, 1.0, 10.0)  # gamma and lambda are chosen among these on validation classes; first the first
+
+    distance = "cosine"
+    uses_class_vectors = True
+    frozen_features = True
+    closed_form = True
+
+    def __init__(self, upper: nn.Module, channels: int, class_vectors: torch.Tensor, options: Options):
+        super().__init__(upper, channels, class_vectors, options)
+        self.register_buffer("v", torch.zeros(2, channels, class_vectors.shape[1]))  # sketches, photos
+
+    def embed(self, inputs: torch.Tensor, photos: torch.Tensor, space: str = "") -> torch.Tensor:
+        return by_side(scaled_features(inputs), photos, lambda x: x @ self.v[0], lambda x: x @ self.v[1])
+
+    def fit_features(self, features: torch.Tensor, labels: torch.Tensor, photos: torch.Tensor) -> None:
+        everything = torch.ones_like(photos)
+        self.sides = [(features[own].double(), labels[own]) for own in ((everything, everything) if self.options.shared else (~photos, photos))]
+        self.solve(self.options.grid[0], self.options.grid[0])
+
+    def solve(self, gamma: float, penalty: float) -> None:
+        for side, (x, labels) in enumerate(self.sides):
+            self.v[side] = solve(x, labels, self.class_vectors.double(), gamma, penalty)
+
+    def choose(self, score: Callable[[], float]) -> None:
+        best = max(((gamma, penalty) for gamma in self.options.grid for penalty in self.options.grid),
+                   key=lambda pair: (self.solve(*pair), round(score(), 9))[1])
+        self.solve(*best)

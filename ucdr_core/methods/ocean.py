@@ -1,0 +1,65 @@
+"""In the spirit of OCEAN (Zhu, Xu, Shen, Lee, Wang, Shen, "OCEAN: a dual learning approach for generalized zero-shot sketch-based image
+retrieval", ICME 2020).
+
+Only its title and what STL says of it are known to us; the book's page on these methods says what we chose.  One encoder for sketches and
+photos, conditioned on which of the two it sees, into D dimensions; from there a map to the word vectors and one back (the dual
+tasks), each against a critic, with cycle consistency and a classifier.  Retrieval by cosine in the D dimensions.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ..losses import cosine_distance, least_squares_game
+from .base import Batch, Encoder, Method, mlp
+
+
+class OCEAN(Method):
+    @dataclass(frozen=True)
+    class Options:
+        dim: int = 512  # D
+        hidden: int = 512
+        weight_class: float = 1.0
+        weight_semantic: float = 1.0
+        weight_cycle: float = 1.0
+        weight_adversarial: float = 0.1
+        adapter_rank: int = 32  # frozen regime only
+
+    distance = "cosine"
+    batches = "pairs"
+    uses_class_vectors = True
+
+    def __init__(self, upper: nn.Module, channels: int, class_vectors: torch.Tensor, options: Options):
+        super().__init__(upper, channels, class_vectors, options)
+        words, dim, hidden = class_vectors.shape[1], options.dim, options.hidden
+        self.encoder = Encoder(upper, channels, options.adapter_rank)
+        self.conditioned = nn.Linear(channels + 1, dim)
+        self.to_semantic = mlp(dim, hidden, words, slope=0.2)  # visual -> semantic
+        self.to_visual = mlp(words, hidden, dim, slope=0.2)  # semantic -> visual
+        self.classifier = nn.Linear(dim, len(class_vectors))
+        if options.weight_adversarial:
+            self.critic_semantic = mlp(words, hidden, 1, slope=0.2)
+            self.critic_visual = mlp(dim, hidden, 1, slope=0.2)
+
+    def embed(self, inputs: torch.Tensor, photos: torch.Tensor, space: str = "") -> torch.Tensor:
+        g = self.encoder(inputs)
+        return self.conditioned(torch.cat([g, photos[:, None].to(g)], dim=1))
+
+    def losses(self, batch: Batch, random: np.random.Generator) -> dict[str, torch.Tensor]:
+        options, y = self.options, batch.labels
+        v, s = self.embed(batch.inputs, batch.photos), functional.normalize(self.class_vectors[batch.labels], dim=1)
+        semantic, visual = self.to_semantic(v), self.to_visual(s)
+        terms = {
+            "class": options.weight_class * (functional.cross_entropy(self.classifier(v), y) + functional.cross_entropy(self.classifier(visual), y)),
+            "semantic": options.weight_semantic * cosine_distance(semantic, s).mean(),
+            "cycle": options.weight_cycle * (cosine_distance(self.to_visual(semantic), v).mean() + cosine_distance(self.to_semantic(visual), s).mean()),
+        }
+        if options.weight_adversarial:
+            games = [least_squares_game(self.critic_semantic, s, semantic), least_squares_game(self.critic_visual, v, visual)]
+            terms["adversarial"] = options.weight_adversarial * sum(maker for maker, _ in games)
+            terms["critics"] = sum(critic for _, critic in games)
+        return terms

@@ -1,0 +1,50 @@
+"""Siamese network for sketch-based retrieval (Qi, Song, Zhang, Liu, ICIP 2016), as STRAD's authors run it.
+
+One network for sketches and photos; pairs of one class are drawn together, pairs of two classes apart.  Source: the public code
+Jiangtong-Li/ZS-SBIR, with the loss of Chopra, Hadsell and LeCun (CVPR 2005).
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from .base import Batch, Encoder, Method
+
+
+def contrastive(d: torch.Tensor, same: torch.Tensor, form: str, scale: float) -> torch.Tensor:
+    """Distances d (P,), pairs of one class same (P,) bool -> scalar, averaged over pairs; scale is Q, or the margin of the hinge.
+
+    form "exponential": (2/Q) d^2 for pairs of one class, 2 Q exp(-2.77 d / Q) for others;  "hinge": d^2, max(0, Q - d)^2
+    """
+    if form == "exponential":
+        return torch.where(same, 2 / scale * d.square(), 2 * scale * (-2.77 * d / scale).exp()).mean()
+    return torch.where(same, d.square(), (scale - d).clamp(min=0).square()).mean()
+
+
+class Siamese(Method):
+    @dataclass(frozen=True)
+    class Options:
+        dim: int = 4096
+        form: Literal["exponential", "hinge"] = "exponential"
+        scale: float = 500.0  # Q
+        distance: Literal["euclidean", "cosine"] = "cosine"  # both rankings are computed there
+        adapter_rank: int = 32  # frozen regime only
+
+    batches = "triplets"  # a sketch, a photo of its class, one of another: as many pairs of one class as of two
+
+    def __init__(self, upper: nn.Module, channels: int, class_vectors: torch.Tensor, options: Options):
+        super().__init__(upper, channels, class_vectors, options)
+        self.encode = nn.Sequential(Encoder(upper, channels, options.adapter_rank), nn.Linear(channels, options.dim))
+
+    def embed(self, inputs: torch.Tensor, photos: torch.Tensor, space: str = "") -> torch.Tensor:
+        return self.encode(inputs)
+
+    def losses(self, batch: Batch, random) -> dict[str, torch.Tensor]:
+        anchors, positives, negatives = self.encode(batch.inputs).chunk(3)
+        d = functional.pairwise_distance(anchors.repeat(2, 1), torch.cat([positives, negatives]))
+        same = torch.arange(len(d), device=d.device) < len(anchors)
+        return {"pairs": contrastive(d, same, self.options.form, self.options.scale)}
