@@ -45,15 +45,15 @@ def test_every_page_is_there(page):
     assert len(text) > 5000 and "<title>" in text
 
 
-@pytest.mark.parametrize("paper, name", [(paper, name) for paper in (*papers.PAPERS, *papers.REAL) for name in papers.load(paper).TABLES])
+@pytest.mark.parametrize("paper, name", [(paper, name) for paper in (*papers.PAPERS, *papers.ACROSS, *papers.REAL) for name in papers.load(paper).TABLES])
 def test_the_site_shows_the_rendered_table(paper, name):
     parser = Cells()
-    page = "real" if paper in papers.REAL else f"{paper}/2_tables"
+    page = "real" if paper in papers.REAL else paper if paper in papers.ACROSS else f"{paper}/2_tables"
     parser.feed((HTML / "notebooks" / page).with_suffix(".html").read_text())
     numbers = r"\d[\d.,]*\d"
     shown = {tuple(re.findall(numbers, " ".join(row))) for row in parser.rows}
     lines = [line for line in tables.table(paper, name).text.splitlines() if line.startswith("|") and re.search(numbers, line)]
-    assert len(lines) >= 4
+    assert len(lines) >= 3
     for line in lines:
         assert tuple(re.findall(numbers, line)) in shown, line
 

@@ -238,7 +238,9 @@ def test_zsihs_loss_by_hand():
     sketch, photo = np.split(x, 2)
     s = array(method.class_vectors[data.labels[:12]])
     graph = array(zsih.semantic_graph(torch.from_numpy(s / np.linalg.norm(s, axis=1, keepdims=True)), 0.1))
-    fused = np.array([np.kron(np.maximum(u, 0), np.maximum(v, 0)) for u, v in zip(dense(sketch, method.fuse[0]), dense(photo, method.fuse[1]))])
+    projected = [dense(own, side[0]) for own, side in ((sketch, method.fuse[0]), (photo, method.fuse[1]))]
+    projected = [(own - own.mean(0)) / np.sqrt(own.var(0) + 1e-5) for own in projected]
+    fused = np.array([np.kron(np.maximum(u, 0), np.maximum(v, 0)) for u, v in zip(*projected)])
     logits = graph @ dense(np.maximum(graph @ dense(fused, method.convolve[0]), 0), method.convolve[1])
     p = 1 / (1 + np.exp(-logits))
     code = (p > np.random.default_rng(0).random(p.shape)).astype(float)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import matplotlib
 import numpy as np
@@ -16,11 +16,11 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from . import semantics, training
+from . import semantics, statistics, tables, training
 from .data import datasets, images, splits
 from .data.manifest import Manifest
 from .methods.doodle import ramp
-from .papers import doodle, embedded, seeds_of, snmpnet, stl, strad
+from .papers import audit, doodle, embedded, league, seeds_of, snmpnet, stl, strad
 from .papers.embedded import sketch_photo
 from .runs import RunRecord, Store, TrainSpec
 
@@ -419,8 +419,9 @@ def _strad3(store: Store) -> Drawing:
 
 
 def _strad4(store: Store) -> Drawing:
-    specs = {"Simple SB": strad.simple("sketchy", "sb"), "STRAD (D)": strad.strad("sketchy", "db"), "STRAD (S)": strad.strad("sketchy", "sb")}
-    parts = [(title, store.need(seeds_of(spec, strad.SEEDS)[0]), strad.ASKED) for title, spec in specs.items()]
+    specs = {"SAKE": sketch_photo("sketchy", "sake"), "Dutta & Biswas 2019 §": sketch_photo("sketchy", "content_style"),
+             "Simple SB": strad.simple("sketchy", "sb"), "STRAD (D)": strad.strad("sketchy", "db"), "STRAD (S)": strad.strad("sketchy", "sb")}
+    parts = [(title, store.need(replace(spec, seed=1)), strad.ASKED) for title, spec in specs.items()]
     return retrieval_grid(parts, _one_query_per_class(parts[0][1], strad.ASKED, 7), k=5)
 
 
@@ -460,6 +461,88 @@ def _strad_fusion(store: Store) -> Drawing:
     return Drawing(fig, "\n".join(lines) + f"\nchosen on validation classes: {chosen}; runs {', '.join(record.key for record in records)}")
 
 
+# -------------------------------------------------------------------------------------------------------- across papers
+
+KINDS = {  # how the methods of a ranking are coloured
+    "reference": ("Chance", "Frozen features", "Frozen, means removed"),
+    "triplets and pairs": ("SaN", "Siamese", "Doodle to Search", "STL, inductive", "STL"),
+    "class names": ("ESZSL", "SAE", "CMT", "DeViSE", "EISNet-retrieval", "CuMix-retrieval", "SnMpNet"),
+    "classification": ("Simple DB", "Simple SB", "SAKE"),
+    "generative": ("ZSIH", "CVAE", "SEM-PCYC", "Xu et al. 2019", "Dutta & Biswas 2019", "SketchGCN", "OCEAN", "STRAD (D)", "STRAD (S)"),
+}
+
+
+def standings_plot(values: dict[str, np.ndarray], title: str) -> Drawing:
+    """Means with intervals from best to worst; filled: not told apart from the first."""
+    found = statistics.standings(values)
+    fig = Figure(figsize=(7.5, 0.24 * len(found.methods) + 1.2))
+    axis = fig.subplots()
+    for (kind, names), colour, marker in zip(KINDS.items(), COLOURS, MARKERS):
+        for place, one in enumerate(found.methods):
+            if one.name in names:
+                limits = [[one.mean - one.low], [one.high - one.mean]]
+                axis.errorbar([one.mean], [place], xerr=limits, fmt=marker, color=colour, ms=5, lw=1.2, mfc=colour if 1 in one.ranks else "white")
+        axis.plot([], [], marker, color=colour, ms=5, label=kind)
+    axis.set(yticks=range(len(found.methods)), yticklabels=[one.name for one in found.methods], xlabel="mAP@all", title=title, xlim=(0, None))
+    axis.invert_yaxis()
+    axis.legend(frameon=False, loc="lower left", fontsize=8)
+    sns.despine(fig)
+    fig.tight_layout()
+    order = ", ".join(f"{one.name} {one.mean:.3f}" for one in found.methods[:3])
+    last = found.methods[-1]
+    return Drawing(fig, f"{len(found.methods)} methods, {next(iter(values.values())).shape[1]} queries; first {order}; last {last.name} {last.mean:.3f}; "
+                        f"{sum(1 in one.ranks for one in found.methods)} not told apart from the first; critical difference of the median pair {found.typical:.3f}")
+
+
+def _standings(question: str) -> Callable[[Store], Drawing]:
+    def draw(store: Store) -> Drawing:
+        built = league.ranking(question, "map_all")
+        return standings_plot(tables.values_of(built, store), league.QUESTIONS[question].title)
+    return draw
+
+
+def _variants(_: Store) -> Drawing:
+    """The precision at each rank that every definition sums over the relevant ranks, and the interpolated one."""
+    rankings = audit.example_rankings()
+    fig = Figure(figsize=(10, 3.3))
+    lines = []
+    for axis, (name, relevant) in zip(fig.subplots(1, len(rankings), sharey=True), rankings.items()):
+        precision = relevant.cumsum() / np.arange(1, len(relevant) + 1)
+        interpolated = np.maximum.accumulate(precision[::-1])[::-1]
+        axis.plot(np.arange(1, len(relevant) + 1), precision, color=COLOURS[0], label="precision $P_k$")
+        axis.plot(np.arange(1, len(relevant) + 1), interpolated, color=COLOURS[1], ls="--", label="interpolated")
+        axis.plot(np.flatnonzero(relevant) + 1, np.full(relevant.sum(), -0.04), "|", color="0.4", ms=5, label="relevant")
+        axis.axvline(200, color="black", lw=0.8)
+        scores = audit.ranking(relevant)
+        text = "\n".join(f"{variant} {scores[variant]:.3f}" for variant in audit.VARIANTS)
+        axis.text(0.97, 0.97, text, transform=axis.transAxes, ha="right", va="top", fontsize=7, family="monospace", bbox={"fc": "white", "ec": "none", "alpha": 0.8})
+        axis.set(title=name.replace(", ", ",\n", 1) if len(name) > 35 else name, xlabel="rank", ylim=(-0.08, 1.02))
+        axis.title.set_fontsize(9)
+        lines.append(f"{name}: {relevant.sum()} relevant, {relevant[:200].sum()} of them in the first 200, map_200 {scores['map_200']:.3f}, map_200_k {scores['map_200_k']:.3f}")
+    fig.axes[0].set_ylabel("precision")
+    fig.axes[0].legend(frameon=False, fontsize=8, loc="lower left")
+    sns.despine(fig)
+    fig.tight_layout()
+    return Drawing(fig, "\n".join(lines))
+
+
+def _inequality(_: Store) -> Drawing:
+    """Every printed pair of Prec@200 and mAP@200."""
+    pairs = audit.printed_pairs()
+    fig = Figure(figsize=(5.2, 4.6))
+    axis, lines = fig.subplots(), []
+    for (paper, own), colour, marker in zip(pairs.groupby("paper", sort=False), COLOURS, MARKERS):
+        axis.plot(own.prec_200, own.map_200, marker, color=colour, ms=5, alpha=0.7, label=f"tables of {audit.PAPER_NAMES[paper]}")
+        lines.append(f"{audit.PAPER_NAMES[paper]}: {len(own)} rows, mAP@200 above Prec@200 in {int((own.map_200 > own.prec_200).sum())}")
+    limit = float(max(pairs.prec_200.max(), pairs.map_200.max())) * 1.05
+    axis.plot([0, limit], [0, limit], color="black", lw=0.8)
+    axis.text(limit * 0.98, limit * 0.03, "divided by 200:\nbelow the line", ha="right", va="bottom", fontsize=8)
+    axis.set(xlabel="printed Prec@200", ylabel="printed mAP@200", xlim=(0, limit), ylim=(0, limit), aspect="equal")
+    axis.legend(frameon=False, loc="upper left", fontsize=8)
+    sns.despine(fig)
+    return Drawing(fig, "\n".join(lines))
+
+
 FIGURES: dict[str, dict[str, Callable[[Store], Drawing]]] = {
     "snmpnet": {
         "figure2": _retrieved("quickdraw", "ucdr", "quickdraw"),
@@ -484,5 +567,7 @@ FIGURES: dict[str, dict[str, Callable[[Store], Drawing]]] = {
         "calibration": _stl_calibration,
         "map": _map_of(lambda: stl.stl("sketchy"), "STL", stl.asked()),
     },
+    "league": {question: _standings(question) for question in league.QUESTIONS},
+    "audit": {"variants": _variants, "inequality": _inequality},
     "strad": {"figure3": _strad3, "figure4": _strad4, "figure5": _strad5, "fusion": _strad_fusion},
 }

@@ -84,43 +84,66 @@ def bootstrap(values: np.ndarray, draws: int = 2000) -> tuple[float, float, floa
     return float(low), float(high), float(means.std(ddof=1))
 
 
+def random_average_precision(relevant: int, gallery: int) -> float:
+    """Expected average precision of a random ranking: `relevant` of `gallery` items, in (0, 1].
+
+    1/N sum over ranks k of 1/k (1 + (k - 1) (R - 1) / (N - 1)): the item at rank k is relevant with probability R/N, and each of those
+    before it then with (R - 1) / (N - 1).
+    """
+    harmonic = float(np.sum(1 / np.arange(1, gallery + 1)))
+    return (harmonic + (relevant - 1) / max(gallery - 1, 1) * (gallery - harmonic)) / gallery
+
+
 @dataclass(frozen=True)
 class Standing:
-    """A method's mean with its 95% interval, and the ranks (best is 1) of those it cannot be told apart from, its own among them."""
+    """A method's mean with its 95% interval, and the ranks (best is 1) of those that it cannot be told apart from, its own among them."""
 
     name: str
     mean: float
     deviation: float | None  # over seeds
     low: float
     high: float
-    ranks: tuple[int, int]
+    ranks: tuple[int, ...]
 
 
-def standings(values: dict[str, np.ndarray], draws: int = 2000) -> tuple[list[Standing], float]:
-    """Methods from best to worst, and their critical difference.
+@dataclass(frozen=True)
+class Standings:
+    """Methods from best to worst; `critical` standard errors of their difference tell two apart, `typical` is that for the median pair."""
+
+    methods: tuple[Standing, ...]
+    critical: float
+    typical: float
+
+
+def standings(values: dict[str, np.ndarray], draws: int = 2000) -> Standings:
+    """Ranks methods, and says which pairs differ, at 95% for all pairs together.
 
     values   {name: (seeds, queries)}, the same queries in the same order for all
 
-    Queries are redrawn together for all methods (the comparison is paired over queries), seeds for each.  The critical difference is
-    the 95th percentile of the range, over methods, of the means' errors: two means further apart than that differ, however many pairs are
-    looked at.  With independent normal errors it is Tukey's honestly significant difference.
+    Queries are redrawn together for all methods (the comparison is paired over queries), seeds for each.  A pair's critical difference is
+    its standard error times one number for all pairs: the 95th percentile of the largest studentised error of any pair.  With independent
+    normal errors of one size it is Tukey's honestly significant difference; it stays valid where one method's seeds differ far more.
     """
     random = np.random.default_rng(0)
     queries = next(iter(values.values())).shape[1]
     weights = random.multinomial(queries, np.full(queries, 1 / queries), draws) / queries  # (draws, queries)
-    errors, found = {}, {}
+    drawn, found = {}, {}
     for name, own in values.items():
         if own.shape[1] != queries:
             raise ValueError(f"{name} was asked {own.shape[1]} queries, others {queries}")
         seeds = random.multinomial(len(own), np.full(len(own), 1 / len(own)), draws) / len(own)  # (draws, seeds)
-        means = (seeds * (weights @ own.T)).sum(1)
-        per_seed = own.mean(1)
-        errors[name] = means - own.mean()
-        deviation = float(per_seed.std(ddof=1)) if len(own) > 1 else None
-        found[name] = (float(own.mean()), deviation, *(float(limit) for limit in np.percentile(means, [2.5, 97.5])))
-    table = np.stack(list(errors.values()))
-    critical = float(np.percentile(table.max(0) - table.min(0), 95))
+        drawn[name] = (seeds * (weights @ own.T)).sum(1)
+        deviation = float(own.mean(1).std(ddof=1)) if len(own) > 1 else None
+        found[name] = (float(own.mean()), deviation, *(float(limit) for limit in np.percentile(drawn[name], [2.5, 97.5])))
     order = sorted(found, key=lambda name: -found[name][0])
     means = np.array([found[name][0] for name in order])
-    near = np.abs(means[:, None] - means) <= critical
-    return [Standing(name, *found[name], (int(np.flatnonzero(row)[0]) + 1, int(np.flatnonzero(row)[-1]) + 1)) for name, row in zip(order, near)], critical
+    errors = np.stack([drawn[name] for name in order]) - means[:, None]
+    apart = errors[:, None] - errors  # (methods, methods, draws)
+    standard_error = apart.std(2)
+    studentised = np.abs(apart) / np.where(standard_error > 0, standard_error, np.inf)[:, :, None]
+    critical = float(np.percentile(studentised.max((0, 1)), 95))
+    near = np.abs(means[:, None] - means) <= critical * standard_error
+    np.fill_diagonal(near, True)
+    methods = tuple(Standing(name, *found[name], tuple((np.flatnonzero(row) + 1).tolist())) for name, row in zip(order, near))
+    pairs = np.triu_indices(len(order), 1)
+    return Standings(methods, critical, float(np.median(critical * standard_error[pairs])))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import papers, statistics
-from .papers import Claim, Differences, Listing, Ranking, Table, not_comparable
+from .papers import Claim, Computed, Differences, Listing, Ranking, Table, not_comparable
 from .papers.embedded import DEFAULTS, REFERENCES
 from .runs import RunRecord, Store, TrainSpec
 
@@ -46,6 +46,8 @@ def table(paper: str, name: str, groups: list[str] | None = None) -> Rendered:
         return ranked(built, Store())
     if isinstance(built, Differences):
         return differences(built, Store())
+    if isinstance(built, Computed):
+        built = built.listing(Store())
     if isinstance(built, Listing):
         lines = ["|".join(["", *row, ""]) for row in built.rows]
         return Rendered(_markdown(f"{paper}-{name}", built.caption, list(built.header), lines, built.footer, numbers_from=1))
@@ -113,17 +115,25 @@ def ranked_real(metric: str) -> Rendered:
 
 
 def _ranked(name: str, caption: str, values: dict[str, np.ndarray], marks: dict[str, str], footer: str) -> Rendered:
-    found, critical = statistics.standings(values)
-    lines = []
-    for rank, own in enumerate(found, 1):
-        low, high = own.ranks
-        lines.append(f"|{rank}|{own.name}{SYMBOLS[marks[own.name]]}|{_number(own.mean, own.deviation)}|{own.low:.3f} to {own.high:.3f}|"
-                     f"{'itself alone' if low == high else f'{low}–{high}'}|")
+    found = statistics.standings(values)
+    lines = [f"|{rank}|{own.name}{SYMBOLS[marks[own.name]]}|{_number(own.mean, own.deviation)}|{own.low:.3f} to {own.high:.3f}|{_ranges(own.ranks)}|"
+             for rank, own in enumerate(found.methods, 1)]
     legend = " ".join(text for mark, text in LEGENDS.items() if mark in marks.values())
     queries = next(iter(values.values())).shape[1]
-    caption = (f"{caption} Critical difference {critical:.3f}: two means further apart than this differ (95% for all pairs together; "
-               f"bootstrap over seeds and {queries} queries, paired over queries). {legend}")
+    caption = (f"{caption} Two methods differ where their means are {found.critical:.2f} standard errors of their difference apart, {found.typical:.3f} for the "
+               f"median pair (95% for all pairs together; bootstrap over seeds and {queries} queries, paired over queries). {legend}")
     return Rendered(_markdown(name, caption.strip(), ["Rank", "Method", "Mean ± seeds", "95% interval", "Not told apart from ranks"], lines, footer, numbers_from=2))
+
+
+def _ranges(ranks: tuple[int, ...]) -> str:
+    """(1, 2, 3, 7) -> 1–3, 7"""
+    runs: list[list[int]] = []
+    for rank in ranks:
+        if runs and rank == runs[-1][-1] + 1:
+            runs[-1].append(rank)
+        else:
+            runs.append([rank])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}–{run[-1]}" for run in runs)
 
 
 def differences(built: Differences, store: Store) -> Rendered:

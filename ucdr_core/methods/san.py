@@ -19,8 +19,9 @@ class SaN(Method):
     @dataclass(frozen=True)
     class Options:
         dim: int = 256
+        filter_px: int = 15  # of the first convolution, at 225 px
         width: int = 64  # filters of the first convolution; the others have 2, 4, 4, 4 and 8 times as many
-        map_px: int = 7  # side of the last convolution's map, which the fully connected layers see whole: 7 at 225 px, 2 at 96, 1 at 64
+        map_px: int = 7  # side of the last convolution's map, which the fully connected layers see whole: 7 at 225 px
         margin: float = 0.05
 
     distance = "cosine"
@@ -30,7 +31,7 @@ class SaN(Method):
         super().__init__(upper, channels, class_vectors, options)
         w = options.width
         self.network = nn.Sequential(
-            nn.Conv2d(3, w, 15, stride=3), nn.ReLU(), nn.MaxPool2d(3, 2),
+            nn.Conv2d(3, w, options.filter_px, stride=3), nn.ReLU(), nn.MaxPool2d(3, 2),
             nn.Conv2d(w, 2 * w, 5), nn.ReLU(), nn.MaxPool2d(3, 2),
             nn.Conv2d(2 * w, 4 * w, 3, padding=1), nn.ReLU(),
             nn.Conv2d(4 * w, 4 * w, 3, padding=1), nn.ReLU(),
@@ -38,9 +39,15 @@ class SaN(Method):
             nn.Conv2d(4 * w, 8 * w, options.map_px), nn.ReLU(),
             nn.Conv2d(8 * w, options.dim, 1), nn.Flatten(),
         )
+        for layer in self.network:
+            if isinstance(layer, nn.Conv2d):  # eight layers without normalisation need it to begin to learn
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                nn.init.zeros_(layer.bias)
 
     def embed(self, inputs: torch.Tensor, photos: torch.Tensor, space: str = "") -> torch.Tensor:
-        return functional.normalize(self.network(inputs), dim=1)
+        # Strokes on zero: the original subtracts the mean drawing, which is nearly white.  With the ground at 1 all features are alike.
+        strokes = inputs.amax((2, 3), keepdim=True) - inputs
+        return functional.normalize(self.network(strokes), dim=1)
 
     def losses(self, batch: Batch, random) -> dict[str, torch.Tensor]:
         anchors, positives, negatives = self.embed(batch.inputs, batch.photos).chunk(3)

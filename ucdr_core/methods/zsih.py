@@ -57,7 +57,9 @@ class ZSIH(Method):
     def __init__(self, upper: nn.Module, channels: int, class_vectors: torch.Tensor, options: Options):
         super().__init__(upper, channels, class_vectors, options)
         self.encode = Sides(mlp(channels, options.hidden, options.bits), shared=False)
-        self.fuse = nn.ModuleList(nn.Linear(channels, options.fusion) for _ in range(2))  # sketch, photo
+        # Sketch, photo.  The batch normalisation is ours: what all features have in common otherwise drives all bits to one value within the
+        # first steps, before they have told any class, and they stay there (on sketchy25 with every seed).
+        self.fuse = nn.ModuleList(nn.Sequential(nn.Linear(channels, options.fusion), nn.BatchNorm1d(options.fusion)) for _ in range(2))
         self.convolve = nn.ModuleList([nn.Linear(options.fusion ** 2, options.hidden), nn.Linear(options.hidden, options.bits)])
         self.decode = nn.Linear(options.bits, class_vectors.shape[1])
 

@@ -1,6 +1,7 @@
 """One file per paper: each table and figure as rows of (label, training, evaluations), beside the numbers that the paper prints."""
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import import_module
@@ -9,7 +10,7 @@ import pandas as pd
 
 from .. import paths
 from ..methods import METHODS
-from ..runs import TrainSpec
+from ..runs import Store, TrainSpec
 
 SEEDS = (0, 1, 2)
 FOLDS = 5
@@ -107,7 +108,7 @@ def not_comparable(cell: Cell, own: Cell) -> tuple[list[str], list[str]]:
 
 @dataclass(frozen=True, eq=False)
 class Listing:
-    """A table without runs behind it: statistics of data sets."""
+    """A table whose cells are text as they stand."""
 
     paper: str
     name: str
@@ -117,6 +118,14 @@ class Listing:
     footer: str
 
     specs: tuple[TrainSpec, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Computed:
+    """A listing that is computed from runs: what it needs, and how."""
+
+    specs: tuple[TrainSpec, ...]
+    listing: Callable[[Store], Listing]
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,8 +4,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..runs import TrainSpec
-from . import Cell, Ranking, Row, seeds_of
+from ..runs import Store, TrainSpec
+from ..statistics import standings
+from . import Cell, Computed, Listing, Ranking, Row, seeds_of, sketchy25
 from .embedded import SYSTEMS, mark_of_system, system
 from .snmpnet import without
 
@@ -50,7 +51,26 @@ def _table(question: str, metric: str) -> Callable[[], Ranking]:
     return lambda: ranking(question, metric)
 
 
-TABLES = {f"{question}-{metric}": _table(question, metric) for question in QUESTIONS for metric in METRICS}
+def overview() -> Computed:
+    """Rank of every method in every ranking by mAP@all, and the mean of its ranks."""
+    built = {question: ranking(question, "map_all") for question in QUESTIONS}
+    return Computed(tuple(spec for one in built.values() for spec in one.specs), lambda store: _overview(built, store))
+
+
+def _overview(built: dict[str, Ranking], store: Store) -> Listing:
+    from ..tables import SYMBOLS, values_of
+
+    values = {**{question: values_of(one, store) for question, one in built.items()}, "sketchy25": sketchy25.values_of("map_all")}
+    places = {question: {own.name: place for place, own in enumerate(standings(one, draws=20).methods, 1)} for question, one in values.items()}
+    own_places = {label: [place[label] for place in places.values() if label in place] for label in SYSTEMS}
+    mean = {label: sum(own) / len(own) for label, own in own_places.items()}
+    rows = tuple((label + SYMBOLS[mark_of_system(label)], f"{mean[label]:.1f}", *(str(place.get(label, "")) for place in places.values()))
+                 for label in sorted(SYSTEMS, key=mean.get))
+    return Listing("league", "overview", "Rank by mAP@all in each ranking, sorted by their mean. Most neighbours cannot be told apart: see the rankings.",
+                   ("Method", "Mean rank", *places), rows, "The runs of the five rankings on this page.")
+
+
+TABLES = {"overview": overview, **{f"{question}-{metric}": _table(question, metric) for question in QUESTIONS for metric in METRICS}}
 CLAIMS: dict = {}
 
 
