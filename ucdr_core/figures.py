@@ -483,7 +483,7 @@ def standings_plot(values: dict[str, np.ndarray], title: str) -> Drawing:
                 limits = [[one.mean - one.low], [one.high - one.mean]]
                 axis.errorbar([one.mean], [place], xerr=limits, fmt=marker, color=colour, ms=5, lw=1.2, mfc=colour if 1 in one.ranks else "white")
         axis.plot([], [], marker, color=colour, ms=5, label=kind)
-    axis.set(yticks=range(len(found.methods)), yticklabels=[one.name for one in found.methods], xlabel="mAP@all", title=title, xlim=(0, None))
+    axis.set(yticks=range(len(found.methods)), yticklabels=[one.name + tables.SYMBOLS[embedded.mark_of_system(one.name)] for one in found.methods], xlabel="mAP@all", title=title, xlim=(0, None))
     axis.invert_yaxis()
     axis.legend(frameon=False, loc="lower left", fontsize=8)
     sns.despine(fig)

@@ -145,7 +145,7 @@ def differences(built: Differences, store: Store) -> Rendered:
             found = difference_of(row.measured, store)
             effect = f"{found.mean:+.3f} ({found.low:+.3f} to {found.high:+.3f}), {found.verdict}"
         lines.append(f"|{row.paper}|{row.point}|{row.in_paper}|{row.in_code}|{effect}|{row.remark}|")
-    header = ["Of", "Point", "Paper", "Public code, or another reading", "Effect on mAP@all (95%)", "Remark"]
+    header = ["Of", "Point", "Paper", "Code, or another reading", "Effect on mAP@all (95%)", "Remark"]
     return Rendered(_markdown(f"{built.paper}-{built.name}", built.caption, header, lines,
                               _provenance(built.specs, f"ucdr table {built.paper} {built.name} --runs"), numbers_from=9))
 
