@@ -127,6 +127,7 @@ def test_marks_and_sources_are_printed(small, tmp_path, monkeypatch):
             Row("own", (cell(specs=specs),)))
     text = tables.render(Table("paper", "name", "Caption.", (("Paper", "Ours"),), rows, own="own"), Store()).text
     assert "|Method|Quoted from|Paper|Ours|" in text and "|theirs §|Them 2018|0.250 ≠|" in text and "|own||0.500|" in text
+    assert "stand on the terms of the row own: map_200 on a." in text
     assert "≠ theirs, paper's: map_200_k instead of map_200." in text and "≠ theirs, ours: metric map_all_voc instead of map_all." in text
     assert "§ In the spirit of the paper" in text
 

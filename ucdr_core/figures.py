@@ -467,7 +467,7 @@ KINDS = {  # how the methods of a ranking are coloured
     "reference": ("Chance", "Frozen features", "Frozen, means removed"),
     "triplets and pairs": ("SaN", "Siamese", "Doodle to Search", "STL, inductive", "STL"),
     "class names": ("ESZSL", "SAE", "CMT", "DeViSE", "EISNet-retrieval", "CuMix-retrieval", "SnMpNet"),
-    "classification": ("Simple DB", "Simple SB", "SAKE"),
+    "classification": ("Simple DB", "Simple SB", "SAKE", "SAKE, w/o label", "SAKE, 300, w/o label"),
     "generative": ("ZSIH", "CVAE", "SEM-PCYC", "Xu et al. 2019", "Dutta & Biswas 2019", "SketchGCN", "OCEAN", "STRAD (D)", "STRAD (S)"),
 }
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import papers, statistics
-from .papers import Claim, Computed, Differences, Listing, Ranking, Table, not_comparable
+from .papers import Claim, Computed, Differences, Listing, Ranking, Row, Table, not_comparable
 from .papers.embedded import DEFAULTS, REFERENCES
 from .runs import RunRecord, Store, TrainSpec
 
@@ -84,11 +84,20 @@ def render(built: Table, store: Store, groups: list[str] | None = None) -> Rende
     legend = " ".join(text for mark, text in LEGENDS.items() if any(row.mark == mark for row in rows))
     if apart:
         legend += f" ≠ Not comparable with the row {built.own}, for the reasons below the table."
-    footer = "".join(f"≠ {what}: {', '.join(reasons)}.\n" for what, reasons in apart.items())
-    footer = (footer.replace("\n≠", "  \n≠") + "\n") if footer else ""
+    notes = [f"≠ {what}: {', '.join(reasons)}." for what, reasons in apart.items()]
+    if quoted and (terms := _terms(built, rows)):
+        notes.insert(0, f"Printed numbers that are not marked stand on the terms of the row {built.own}: {terms}.")
+    footer = "  \n".join(notes) + "\n\n" if notes else ""
     return Rendered(_markdown(f"{built.paper}-{built.name}", f"{built.caption} {legend}".strip(), header, lines,
                               footer + _provenance([spec for row in rows for spec in row.specs], f"ucdr table {built.paper} {built.name} --runs"),
                               numbers_from=(2 if built.group_header else 1) + quoted))
+
+
+def _terms(built: Table, rows: list[Row]) -> str:
+    """Definitions and split of the paper's own rows, each once."""
+    own = [(row.group, [cell.terms for cell in row.cells if cell.terms and cell.reported is not None]) for row in rows if row.label == built.own]
+    said = {f"{f'{group}: ' if group else ''}{', '.join(dict.fromkeys(terms.variant for terms in found))} on {found[0].split}": None for group, found in own if found}
+    return "; ".join(said)
 
 
 def values_of(built: Ranking, store: Store) -> dict[str, np.ndarray]:

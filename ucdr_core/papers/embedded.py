@@ -102,6 +102,8 @@ SYSTEMS = {
     "CVAE": System("cvae"),
     "SEM-PCYC": System("sem_pcyc"),
     "SAKE": System("sake"),
+    "SAKE, w/o label": System("sake", {"indicator": False}),
+    "SAKE, 300, w/o label": System("sake", {"indicator": False, "dim": 300}),
     "Xu et al. 2019": System("xu2019"),
     "Dutta & Biswas 2019": System("content_style"),
     "SketchGCN": System("sketchgcn"),
