@@ -295,8 +295,11 @@ def _table(options) -> int:
         print(f"ucdr table: {error.args[0]!r} is unknown{known}", file=sys.stderr)
         return 2
     if options.runs:
-        for spec in {spec.key: spec for spec in builder().specs}.values():
-            print(spec.key, describe(spec))
+        built = builder()
+        lines = {spec.key: (spec, "") for spec in built.specs}
+        lines |= {spec.key: (spec, f"{row.group}/{row.label}") for row in getattr(built, "rows", ()) if isinstance(row, papers.Row) for spec in row.specs}
+        for key, (spec, row) in lines.items():
+            print(*filter(None, (key, row, describe(spec))))
     else:
         print(tables.table(options.paper, options.name).text)
     return 0

@@ -120,7 +120,7 @@ def ranked_real(metric: str) -> Rendered:
 
     values = sketchy25.values_of(metric)
     return _ranked(f"league-sketchy25-{metric}", f"Unseen classes from sketches, real pictures (sketchy25), by {league.METRICS[metric]}.", values,
-                   {label: mark_of_system(label) for label in values}, sketchy25.main_table().footer)
+                   {label: mark_of_system(label) for label in values}, sketchy25.provenance())
 
 
 def _ranked(name: str, caption: str, values: dict[str, np.ndarray], marks: dict[str, str], footer: str) -> Rendered:

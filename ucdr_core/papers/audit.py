@@ -20,12 +20,12 @@ from . import Claim, Computed, Difference, Differences, Listing, Pair, doodle, r
 from .embedded import DEFAULTS, sketch_photo
 
 ASKED = "zs_sbir:sketch:unseen"
-PAPER_NAMES = {"snmpnet": "SnMpNet", "doodle": "Doodle to Search", "strad": "STRAD", "stl": "STL"}
+PAPER_NAMES = {"snmpnet": "SnMpNet", "doodle": "Doodle to Search", "strad": "STRAD"}
 
 
-def _switch(method: str, evaluation: str = ASKED, **values: Any) -> Claim:
+def _switch(method: str, **values: Any) -> Claim:
     """A switch of a method on the analogue of Sketchy, three seeds."""
-    return _pair(seeds_of(sketch_photo("sketchy", method, **values)), seeds_of(sketch_photo("sketchy", method)), evaluation)
+    return _pair(seeds_of(sketch_photo("sketchy", method, **values)), seeds_of(sketch_photo("sketchy", method)))
 
 
 def _pair(ours: tuple[TrainSpec, ...], other: tuple[TrainSpec, ...], evaluation: str = ASKED) -> Claim:
@@ -171,9 +171,9 @@ def variants() -> Listing:
 
 
 def printed_pairs() -> pd.DataFrame:
-    """Every printed pair of mAP@200 and Prec@200 of one row: columns paper, label, map_200, prec_200, variant."""
+    """Every printed pair of mAP@200 and Prec@200 of one row: columns paper, map_200, prec_200, variant, and those that name the row."""
     pairs = []
-    for paper in ("snmpnet", "doodle", "strad"):
+    for paper in PAPER_NAMES:
         rows = reported(paper)
         keys = ["table", "row_id", "method", "dataset", "query_domain", "gallery"]
         wide = rows[rows.metric.isin(["map_200", "prec_200"])].pivot_table("value", keys, "metric").reset_index().dropna(subset=["map_200", "prec_200"])

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..runs import Store, TrainSpec
-from ..statistics import standings
 from . import SEEDS, Cell, Computed, Listing, Ranking, Row, seeds_of, sketchy25
 from .embedded import SYSTEMS, mark_of_system, system
 from .snmpnet import COMPARED, without
@@ -70,7 +69,7 @@ def _overview(built: dict[str, Ranking], store: Store) -> Listing:
     from ..tables import SYMBOLS, values_of
 
     values = {**{question: values_of(one, store) for question, one in built.items()}, "sketchy25": sketchy25.values_of("map_all")}
-    places = {question: {own.name: place for place, own in enumerate(standings(one, draws=20).methods, 1)} for question, one in values.items()}
+    places = {question: {label: place for place, label in enumerate(sorted(one, key=lambda label: -one[label].mean()), 1)} for question, one in values.items()}
     own_places = {label: [place[label] for place in places.values() if label in place] for label in SYSTEMS}
     mean = {label: sum(own) / len(own) for label, own in own_places.items()}
     rows = tuple((label + SYMBOLS[mark_of_system(label)], f"{mean[label]:.1f}", *(str(place.get(label, "")) for place in places.values()))

@@ -85,15 +85,20 @@ def main_table() -> Listing:
         reference = per_query if label == "Frozen features" else reference
         cells = [f"{own.mean():.3f}" + (f" ± {own.std(ddof=1):.3f}" if len(own) > 1 else "") for own in scores.values()]
         rows.append((label + SYMBOLS[mark_of_system(label)], *cells, _difference(per_query, reference) if reference is not None and label != "Frozen features" else ""))
+    legend = " ".join(LEGENDS[mark] for mark in ("transductive", "spirit"))
+    return Listing("sketchy25", "main", f"Real photos and sketches, 25 per class: unseen classes of Sketchy asked from sketches. {legend}", ("Method", "mAP@all", "mAP@200", "P@10", "mAP@all less frozen (95%)"), tuple(rows), provenance())
+
+
+def provenance() -> str:
+    """One line: data, split, regime, precision, seeds, and when and on what the committed records were made."""
+    content = committed()["rows"]
     first = next(iter(content.values()))[0]
     counts = first["result"]["counts"][ASKED]
     made = sorted({record["circumstances"]["finished"][:10] for records in content.values() for record in records})
-    footer = (f"Committed records: sketchy25 ({first['result']['data']['fingerprint']}), split {SPLIT}, {counts['queries']} sketches ask {counts['gallery']} photos of "
-              f"21 unseen classes; {first['spec']['backbone']}, regime {first['spec']['regime']}, {first['spec']['precision']}, {first['spec']['size_px']} px; seeds 0, 1, 2; "
-              f"made {made[0]}{' to ' + made[-1] if len(made) > 1 else ''} on a {first['circumstances']['device_kind']}. Where the pictures are, "
-              "`ucdr reproduce --paper sketchy25` trains them anew and `make real` compares.")
-    legend = " ".join(LEGENDS[mark] for mark in ("transductive", "spirit"))
-    return Listing("sketchy25", "main", f"Real photos and sketches, 25 per class: unseen classes of Sketchy asked from sketches. {legend}", ("Method", "mAP@all", "mAP@200", "P@10", "mAP@all less frozen (95%)"), tuple(rows), footer)
+    return (f"Committed records: sketchy25 ({first['result']['data']['fingerprint']}), split {SPLIT}, {counts['queries']} sketches ask {counts['gallery']} photos of "
+            f"21 unseen classes; {first['spec']['backbone']}, regime {first['spec']['regime']}, {first['spec']['precision']}, {first['spec']['size_px']} px; seeds 0, 1, 2; "
+            f"made {made[0]}{' to ' + made[-1] if len(made) > 1 else ''} on a {first['circumstances']['device_kind']}. Where the pictures are, "
+            "`ucdr reproduce --paper sketchy25` trains them anew and `make real` compares.")
 
 
 def values_of(metric: str) -> dict[str, np.ndarray]:
