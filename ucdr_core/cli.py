@@ -36,27 +36,50 @@ def _verb(verbs, name: str, help: str, example: str) -> argparse.ArgumentParser:
 # --------------------------------------------------------------------------------------------------------------- data
 
 def _add_data(verbs) -> None:
-    parser = _verb(verbs, "data", "List the data sets, or count one's images.", "ucdr data status folders --data-root ~/pictures")
-    parser.add_argument("action", choices=["list", "status"])
-    parser.add_argument("name", nargs="?", help="data set, for status")
-    parser.add_argument("--data-root", help="folder of <domain>/<class>/<image file>, for data set 'folders'")
+    parser = _verb(verbs, "data", "List the data sets; count one's pictures against what was published; fetch it; decode it once.", "ucdr data status sketchy")
+    parser.add_argument("action", choices=["list", "status", "download", "pack"])
+    parser.add_argument("name", nargs="?", help="data set, for all but list")
+    parser.add_argument("--data-root", help="its folder; default $UCDR_DATA/NAME.  For 'folders': one of <domain>/<class>/<image file>")
+    parser.add_argument("--size-px", type=int, default=256, help="pack: side of the decoded pictures (default 256; training crops and resizes from them)")
     parser.set_defaults(do=_data)
 
 
-def _data(options) -> None:
+def _data(options) -> int:
     from . import data
+    from .data import download, images, published
 
     if options.action == "list":
         for name in data.names():
             view = data.EMOJI_VIEWS.get(name.removeprefix("emoji-"))
-            print(f"{name:18} {view[1] if view else 'own pictures, <domain>/<class>/<image file>' if name == 'folders' else 'EmojiDomains, all nine domains'}")
-        return
-    manifest = data.load(options.name or "emoji", options.data_root)
+            known = published.PUBLISHED.get(name)
+            print(f"{name:18} " + (view[1] if view else f"{known.title}, {known.classes} classes in {', '.join(known.layouts)}" if known else
+                                   "own pictures, <domain>/<class>/<image file>" if name == "folders" else "EmojiDomains, all nine domains"))
+        return 0
+    name = options.name or "emoji"
+    if options.action == "download":
+        if name not in published.PUBLISHED:
+            raise data.DataError(f"data set {name!r} is not one to fetch; those are: {', '.join(published.PUBLISHED)}")
+        print("\n".join(download.download(name, options.data_root)))
+        return 0
+    if options.action == "pack":
+        manifest = data.load(name, options.data_root)
+        whole = manifest.base or manifest
+        images.packed(whole, options.size_px, skip_unreadable=True)
+        skipped = images.unreadable(whole)
+        print(f"{whole.name}: {len(whole) - len(skipped):,} of {len(whole):,} pictures at {options.size_px} px in {images.pack_file(whole, options.size_px)}")
+        for path, why in skipped.items():
+            print(f"  skipped {path}: {why}")
+        return 0
+    if name in published.PUBLISHED:
+        print("\n".join(published.status(name, options.data_root)))
+        return 0
+    manifest = data.load(name, options.data_root)
     counts = manifest.counts()
     print(f"{manifest.name}: {len(manifest)} images, {len(manifest.classes)} classes, fingerprint {manifest.fingerprint}, root {manifest.root}")
     for domain in manifest.domains:
         own = counts.loc[domain]
         print(f"  {domain:16} {own.sum():6} images in {(own > 0).sum()} classes, {own[own > 0].min()} to {own.max()} per class")
+    return 0
 
 
 # ---------------------------------------------------------------------------------------------------------------- run

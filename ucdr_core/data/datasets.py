@@ -8,9 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from .. import paths
-from .manifest import DataError, Manifest
-
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+from . import images, published
+from .manifest import IMAGE_SUFFIXES, DataError, Manifest
 
 # The analogue of each paper's data set: {domain of the paper: [emoji sets]}, and why these.
 # No view trains on, or searches, a second finish of the drawings that it queries: OpenMoji's lines and the doodles are one
@@ -75,11 +74,16 @@ def folders(root: Path | str) -> Manifest:
 
 
 def load(dataset: str, data_root: Path | str | None = None) -> Manifest:
-    """The data set of this name: `emoji`, `emoji-<view>`, or `folders` with its root.  Raises DataError for any other."""
+    """The data set of this name: `emoji`, `emoji-<view>`, `folders` with its root, or a published one ($UCDR_DATA/name, or its root).
+
+    Raises DataError for any other, and for one that is not there.
+    """
+    if dataset in published.PUBLISHED:
+        return images.readable(published.load(dataset, data_root))
     if dataset == "folders":
         if data_root is None:
             raise DataError("data set 'folders' needs --data-root, a folder laid out as <domain>/<class>/<image file>")
-        return folders(data_root)
+        return images.readable(folders(data_root))
     if dataset == "emoji":
         return emoji()
     if dataset.startswith("emoji-"):
@@ -88,4 +92,4 @@ def load(dataset: str, data_root: Path | str | None = None) -> Manifest:
 
 
 def names() -> list[str]:
-    return ["emoji", *(f"emoji-{view}" for view in EMOJI_VIEWS), "folders"]
+    return ["emoji", *(f"emoji-{view}" for view in EMOJI_VIEWS), "folders", *published.PUBLISHED]

@@ -1,10 +1,13 @@
 """Images decoded once into a packed uint8 cache, and augmentation of whole batches on the device."""
 from __future__ import annotations
 
+import fcntl
 import io
+import json
 import os
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -39,39 +42,99 @@ def _opened(path: Path) -> zipfile.ZipFile:
     return zipfile.ZipFile(path)  # once: its directory of thousands of members takes longer to read than an image
 
 
-def packed(manifest: Manifest, size_px: int, progress: bool = True) -> np.ndarray:
+class Unreadable(DataError):
+    """Files that are no readable images; `paths` of the manifest."""
+
+    def __init__(self, manifest: Manifest, problems: dict[str, str]):
+        listed = "\n".join(f"  {path}: {why}" for path, why in sorted(problems.items())[:50])
+        super().__init__(f"{len(problems)} of {len(manifest)} files of {manifest.name} could not be read; mend them, take them out, or let "
+                         f"`ucdr data pack` skip them:\n{listed}")
+        self.problems = problems
+
+
+def packed(manifest: Manifest, size_px: int, progress: bool = True, skip_unreadable: bool = False) -> np.ndarray:
     """All images of the manifest as (n, size_px, size_px, 3) uint8, memory-mapped from the cache, decoded on first use.
 
-    Images are squashed to a square, as the papers' code does.  Raises DataError listing every unreadable file.
+    Images are squashed to a square, as the papers' code does.  What is decoded stays when the work is cut off, and is not decoded again.
+    An unreadable file is black, where `skip_unreadable`; its row is in `unreadable(manifest)`.  Raises Unreadable listing every such file
+    otherwise, and keeps nothing.
     """
-    path = paths.cache() / "images" / f"{manifest.name}-{manifest.fingerprint}-{size_px}px.npy"
+    path = pack_file(manifest, size_px)
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.partial")
-        pixels = np.lib.format.open_memmap(partial, "w+", np.uint8, (len(manifest), size_px, size_px, 3))
-        unreadable = []
-
-        def decode(row: int) -> None:
-            try:
-                image = read(manifest, row)
-            except DataError as error:
-                unreadable.append(str(error))
-                return
-            if image.size != (size_px, size_px):
-                image = image.resize((size_px, size_px), Image.Resampling.BICUBIC)
-            pixels[row] = np.asarray(image)
-
-        with ThreadPoolExecutor(4) as pool:
-            rows = tqdm(pool.map(decode, range(len(manifest))), total=len(manifest), desc="decoding", unit="img", disable=not progress)
-            for _ in rows:
-                pass
-        if unreadable:
-            partial.unlink()
-            raise DataError(f"{len(unreadable)} of {len(manifest)} files could not be read:\n" + "\n".join(sorted(unreadable)[:50]))
-        pixels.flush()
-        del pixels
-        partial.replace(path)
+        with _alone(path.with_suffix(".lock")):
+            if not path.exists():
+                _decode_all(manifest, size_px, path, progress, skip_unreadable)
     return np.load(path, mmap_mode="r")
+
+
+def pack_file(manifest: Manifest, size_px: int) -> Path:
+    return paths.cache() / "images" / f"{manifest.name}-{manifest.fingerprint}-{size_px}px.npy"
+
+
+def _decode_all(manifest: Manifest, size_px: int, path: Path, progress: bool, skip_unreadable: bool) -> None:
+    partial, marks = path.with_suffix(".partial"), path.with_suffix(".done")
+    shape = (len(manifest), size_px, size_px, 3)
+    if not (partial.exists() and marks.exists()):
+        np.lib.format.open_memmap(partial, "w+", np.uint8, shape).flush()
+        np.lib.format.open_memmap(marks, "w+", np.uint8, (len(manifest),)).flush()  # 0: not yet, 1: decoded
+    pixels, done = np.lib.format.open_memmap(partial, "r+"), np.lib.format.open_memmap(marks, "r+")
+    problems: dict[str, str] = {}
+
+    def decode(row: int) -> None:
+        try:
+            image = read(manifest, row)
+        except DataError as error:
+            problems[manifest.samples.path.iloc[row]] = str(error.__cause__ or error)
+            return
+        pixels[row] = np.asarray(image if image.size == (size_px, size_px) else image.resize((size_px, size_px), Image.Resampling.BICUBIC))
+        done[row] = 1
+
+    todo = np.flatnonzero(np.asarray(done) == 0)
+    with ThreadPoolExecutor(max(4, len(os.sched_getaffinity(0)))) as pool, tqdm(
+            total=len(manifest), initial=len(manifest) - len(todo), desc=f"decoding {manifest.name}", unit="img", disable=not progress) as bar:
+        for _ in pool.map(decode, todo.tolist(), chunksize=16):  # Pillow decodes and resizes without holding the interpreter
+            bar.update()
+    pixels.flush()
+    done.flush()
+    del pixels, done
+    if problems and not skip_unreadable:
+        partial.unlink()
+        marks.unlink()
+        raise Unreadable(manifest, problems)
+    if problems:
+        listing = _unreadable_file(manifest)
+        listing.with_suffix(".partial").write_text(json.dumps(problems, indent=1, sort_keys=True) + "\n")
+        listing.with_suffix(".partial").replace(listing)
+    partial.replace(path)
+    marks.unlink()
+
+
+def _unreadable_file(manifest: Manifest) -> Path:
+    return paths.cache() / "images" / f"{manifest.name}-{manifest.fingerprint}-unreadable.json"
+
+
+def unreadable(manifest: Manifest) -> dict[str, str]:
+    """{path: why} of the files that packing has skipped."""
+    path = _unreadable_file(manifest)
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def readable(manifest: Manifest) -> Manifest:
+    """The manifest without the files that packing has skipped; itself where there are none."""
+    skipped = unreadable(manifest)
+    if not skipped:
+        return manifest
+    rows = np.flatnonzero(~manifest.samples.path.isin(list(skipped)).to_numpy())
+    return Manifest(manifest.name, manifest.root, manifest.samples.iloc[rows].reset_index(drop=True), base=manifest, base_rows=rows)
+
+
+@contextmanager
+def _alone(path: Path):
+    """Two processes that want the same pack make it once."""
+    with open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def augment(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

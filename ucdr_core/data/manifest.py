@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 COLUMNS = ["path", "class_name", "domain"]
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 
 
 class DataError(ValueError):

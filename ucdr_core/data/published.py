@@ -1,0 +1,215 @@
+"""The papers' data sets as their archives unpack: where their pictures stand, how many were published, and where they come from.
+
+Each loader finds one of several known layouts, gives both halves of a class one name, drops what stands twice, and says what it left out.
+"""
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from .. import paths
+from . import splits
+from .manifest import IMAGE_SUFFIXES, DataError, Manifest
+from .splits import unified
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A file to fetch: its official address, and where it is unpacked below the data set's root; `by_hand`: what a person must click."""
+
+    name: str
+    url: str = ""
+    into: str = "."
+    by_hand: str = ""
+
+
+@dataclass(frozen=True)
+class Published:
+    """What is known of a data set.
+
+    layouts   {domain: patterns of its class folders, relative to the root; the first that has any is taken}
+    also      {domain: patterns whose pictures are added where no picture of the same id is there yet}
+    counts    {domain: published number of pictures, in the book's layout}
+    splits    shipped splits of its classes
+    renames   {unified name of a class folder: the class's name}, for misspelt and run-together folders
+    """
+
+    title: str
+    classes: int
+    layouts: dict[str, tuple[str, ...]]
+    counts: dict[str, int]
+    gallery: str
+    splits: tuple[str, ...]
+    disk_gb: int
+    archives: tuple[Archive, ...]
+    also: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    renames: dict[str, str] = field(default_factory=dict)
+    match_letters: bool = False  # class names of the two halves agree in their letters alone
+    note: str = ""
+
+
+# Six renderings of each Sketchy sketch: the same strokes, placed and scaled otherwise.
+RENDERINGS = ("tx_000000000000", "tx_000100000000", "tx_000000000010", "tx_000000000110", "tx_000000001010", "tx_000000001110")
+
+PUBLISHED = {
+    "sketchy": Published(
+        "Sketchy-Extended", 125,
+        {"sketch": ("256x256/sketch/{rendering}/*", "sketch/{rendering}/*", "rendered_256x256/256x256/sketch/{rendering}/*", "sketch/*"),
+         "photo": ("EXTEND_image_sketchy/*", "extended_photo/*", "256x256/EXTEND_image_sketchy/*", "photo/tx_000000000000/*", "photo/*")},
+        {"sketch": 75_481, "photo": 73_002}, "photo", ("sketchy_yelamarthi", "sketchy_random25"), 5,
+        (Archive("rendered_256x256.7z", by_hand="from the project page https://sketchy.eye.gatech.edu/ (rendered sketches and photos, 256x256); unpack so that "
+                                                "256x256/sketch/tx_000000000000/<class>/ is there"),
+         Archive("EXTEND_image_sketchy.zip", by_hand="the photo extension of Liu et al. (CVPR 2017), linked from the repository ymcidence/DeepSketchHashing; unpack so that "
+                                                     "EXTEND_image_sketchy/<class>/ is there")),
+        # The extension already contains the 12,500 photos of the database itself; lists that join both have these twice.
+        also={"photo": ("256x256/photo/tx_000000000000/*", "rendered_256x256/256x256/photo/tx_000000000000/*")},
+        note="papers print 75,471 and 75,479 sketches; 75,481 were counted in published lists",
+    ),
+    "tuberlin": Published(
+        "TU-Berlin-Extended", 250,
+        {"sketch": ("png/*", "sketches/*", "sketch/*"), "photo": ("ImageResized/*", "images/*", "photo/*")},
+        {"sketch": 20_000, "photo": 204_489}, "photo", ("tuberlin_random30", "tuberlin_strad64"), 5,
+        (Archive("sketches_png.zip", "http://cybertron.cg.tu-berlin.de/eitz/projects/classifysketch/sketches_png.zip"),
+         Archive("ImageResized.zip", by_hand="the photo extension of Zhang et al. (CVPR 2016), linked from the repositories ymcidence/DeepSketchHashing and "
+                                             "AnjanDutta/sem-pcyc; unpack so that ImageResized/<class>/ is there")),
+        renames={"chandeler": "chandelier", "griaffe": "giraffe", "diamod": "diamond", "spidar": "spider", "tromobone": "trombone",
+                 "spacesshuttle": "spaceshuttle", "wristwatching": "wristwatch"},
+        match_letters=True, note="some papers print 191,067 photos",
+    ),
+    "quickdraw": Published(
+        "QuickDraw-Extended", 110,
+        {"sketch": ("QuickDraw_sketches_final/*", "QuickDraw_sketches/*", "sketch/*"),
+         "photo": ("QuickDraw_images_final/*", "EXTEND_image_quickdraw/*", "photo/*")},
+        {"sketch": 330_000, "photo": 204_000}, "photo", ("quickdraw_extended",), 12,
+        (Archive("QuickDraw_sketches_final.zip", "http://datasets.cvc.uab.es/QuickDraw/QuickDraw_sketches_final.zip"),
+         Archive("QuickDraw_images_final.zip", "http://datasets.cvc.uab.es/QuickDraw/QuickDraw_images_final.zip")),
+        note="the papers' counts are rounded",
+    ),
+    "domainnet": Published(
+        "DomainNet, cleaned", 345,
+        {domain: (f"{domain}/*", f"DomainNet/{domain}/*") for domain in ("clipart", "infograph", "painting", "quickdraw", "real", "sketch")},
+        {"clipart": 48_129, "infograph": 51_605, "painting": 72_266, "quickdraw": 172_500, "real": 172_947, "sketch": 69_128}, "real", ("domainnet",), 17,
+        tuple(Archive(f"{domain}.zip", f"http://csr.bu.edu/ftp/visda/2019/multi-source/{'groundtruth/' if domain in ('clipart', 'painting') else ''}{domain}.zip")
+              for domain in ("clipart", "infograph", "painting", "quickdraw", "real", "sketch")),
+        note="clipart and painting of the groundtruth folder are the cleaned ones; project page http://ai.bu.edu/M3SDA/",
+    ),
+    "pacs": Published(
+        "PACS", 7, {domain: (f"{domain}/*", f"kfold/{domain}/*") for domain in ("art_painting", "cartoon", "photo", "sketch")},
+        {"art_painting": 2_048, "cartoon": 2_344, "photo": 1_670, "sketch": 3_929}, "photo", (), 1,
+        (Archive("PACS.zip", by_hand="from the authors of Li et al., Deeper, Broader and Artier Domain Generalization (ICCV 2017); unpack so that photo/<class>/ is there"),),
+        note="25 pictures of each class and domain are enough for this book's page",
+    ),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """A data set as it stands on a disk: its manifest, and what was left out of it, by reason."""
+
+    manifest: Manifest
+    left_out: dict[str, list[str]]
+
+
+def load(name: str, root: Path | str | None = None, rendering: str = RENDERINGS[0]) -> Manifest:
+    """The published data set under its root ($UCDR_DATA/name by default).  Raises DataError where a domain is missing, saying what was looked for."""
+    return find(name, root, rendering).manifest
+
+
+def find(name: str, root: Path | str | None = None, rendering: str = RENDERINGS[0]) -> Found:
+    """The same, with what was left out: pictures that stand twice, folders that are no class, files that are no pictures."""
+    known = PUBLISHED[name]
+    root = (Path(root) if root else paths.data(name)).expanduser().resolve()
+    if not root.is_dir():
+        raise DataError(f"there is no folder {root}; {how_to_get(name)}")
+    names = _class_names(known)
+    left_out: dict[str, list[str]] = {"stands twice": [], "no class of the data set": [], "no picture": []}
+    rows: list[tuple[str, str, str]] = []
+    for domain, patterns in known.layouts.items():
+        patterns = tuple(pattern.format(rendering=rendering) for pattern in patterns)
+        folders = next((own for pattern in patterns if (own := [f for f in sorted(root.glob(pattern)) if f.is_dir() and not _hidden(f, root)])), None)
+        if folders is None:
+            raise DataError(f"{root} has no domain {domain!r} of {known.title}: looked for {', '.join(patterns)}; {how_to_get(name)}")
+        seen: set[tuple[str, str]] = set()
+        more = [f for pattern in known.also.get(domain, ()) for f in sorted(root.glob(pattern)) if f.is_dir()]
+        for folder in (*folders, *more):
+            class_name = names.get(_key(folder.name, known)) if names else folder.name
+            if class_name is None:
+                left_out["no class of the data set"].append(str(folder.relative_to(root)))
+                continue
+            for path in _pictures(folder, root, left_out["no picture"]):
+                if more and (class_name, path.stem) in seen:
+                    left_out["stands twice"].append(str(path.relative_to(root)))
+                    continue
+                seen.add((class_name, path.stem))
+                rows.append((path.relative_to(root).as_posix(), class_name, domain))
+    manifest = Manifest(name, root, pd.DataFrame(sorted(rows), columns=["path", "class_name", "domain"]))
+    return Found(manifest, {reason: own for reason, own in left_out.items() if own})
+
+
+def _pictures(folder: Path, root: Path, left_out: list[str]) -> Iterator[Path]:
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() and not path.name.startswith("."):
+            yield path
+        else:
+            left_out.append(str(path.relative_to(root)))
+
+
+def _hidden(folder: Path, root: Path) -> bool:
+    return any(part.startswith(".") for part in folder.relative_to(root).parts)
+
+
+def _key(folder: str, known: Published) -> str:
+    """What two spellings of a class share: unified separators; for data sets that ask for it, the letters outside brackets alone."""
+    if not known.match_letters:
+        return unified(folder).lower()
+    letters = re.sub(r"[^a-z0-9]", "", re.sub(r"\(.*?\)", "", folder.lower()))
+    return known.renames.get(letters, letters)
+
+
+def _class_names(known: Published) -> dict[str, str]:
+    """{key: the class's name in the shipped splits}; empty where no split is shipped, and folders name their classes themselves."""
+    if not known.splits:
+        return {}
+    split = splits.load(known.splits[0])
+    return {_key(name, known): name for part in (split.train, split.val, split.test) for name in part}
+
+
+# -------------------------------------------------------------------------------------------------------------- status
+
+def how_to_get(name: str) -> str:
+    known = PUBLISHED[name]
+    fetched = [archive.name for archive in known.archives if archive.url]
+    clicked = [f"{archive.name}: {archive.by_hand}" for archive in known.archives if archive.by_hand]
+    parts = [f"`ucdr data download {name}` fetches {', '.join(fetched)}"] if fetched else []
+    parts += [f"by hand: {'; '.join(clicked)}"] if clicked else []
+    return f"{known.title}, about {known.disk_gb} GB: " + "; ".join(parts) + f". $UCDR_DATA is the folder above {name}/"
+
+
+def status(name: str, root: Path | str | None = None) -> list[str]:
+    """What stands there against what was published, as lines to print.  Raises DataError where a domain is missing."""
+    known, found = PUBLISHED[name], find(name, root)
+    manifest, counts = found.manifest, found.manifest.counts()
+    lines = [f"{known.title} at {manifest.root}: {len(manifest):,} pictures, {len(manifest.classes)} of {known.classes} classes, fingerprint {manifest.fingerprint}"]
+    for domain in known.layouts:
+        own, published = counts.loc[domain], known.counts[domain]
+        have = int(own.sum())
+        verdict = "as published" if have == published else f"{have - published:+,} against {published:,} published"
+        lines.append(f"  {domain:13} {have:8,} pictures in {(own > 0).sum()} classes, {own[own > 0].min()} to {own.max()} per class: {verdict}")
+    for split_name in known.splits:
+        split = splits.load(split_name)
+        own = {unified(c) for c in manifest.classes}
+        missing = [c for c in (*split.train, *split.val, *split.test) if unified(c) not in own]
+        lines.append(f"  split {split_name}: " + ("all classes are there" if not missing else f"{len(missing)} classes are missing: {', '.join(missing[:8])}"))
+    empty = {domain: [c for c in manifest.classes if counts.loc[domain, c] == 0] for domain in counts.index}
+    lines += [f"  {domain} has no picture of {', '.join(own[:8])}{' ...' if len(own) > 8 else ''}" for domain, own in empty.items() if own]
+    for reason, own in found.left_out.items():
+        tops = Counter(path.split("/")[0] for path in own)
+        lines.append(f"  left out, {reason}: {len(own):,} ({', '.join(f'{top}: {count:,}' for top, count in tops.most_common(4))}; first {own[0]})")
+    if known.note:
+        lines.append(f"  note: {known.note}")
+    return lines
