@@ -101,12 +101,33 @@ def test_adapter_starts_at_the_scaled_feature():
     torch.testing.assert_close(out, g / g.square().mean(1, keepdim=True).sqrt())
 
 
-def test_augmentation_keeps_shape_and_range_and_follows_its_generator():
+@pytest.mark.parametrize("kind", [kind for kind in images.AUGMENTATIONS if kind != "none"])
+def test_augmentation_keeps_shape_and_range_and_follows_its_generator(kind):
     x = torch.rand(6, 3, 32, 32)
-    one = images.augment(x, torch.Generator().manual_seed(3))
+    one = images.augment(x, torch.Generator().manual_seed(3), kind)
     assert one.shape == x.shape and 0 <= one.min() and one.max() <= 1
-    torch.testing.assert_close(one, images.augment(x, torch.Generator().manual_seed(3)))
-    assert not torch.equal(one, images.augment(x, torch.Generator().manual_seed(4)))
+    torch.testing.assert_close(one, images.augment(x, torch.Generator().manual_seed(3), kind))
+    assert not torch.equal(one, images.augment(x, torch.Generator().manual_seed(4), kind))
+
+
+def test_no_augmentation_leaves_pixels_and_an_unknown_one_is_named():
+    x = torch.rand(2, 3, 8, 8)
+    assert images.augment(x, torch.Generator(), "none") is x
+    with pytest.raises(ValueError, match="unknown augmentation 'flip'; known: none"):
+        images.augment(x, torch.Generator(), "flip")
+
+
+def test_hue_turns_colours_and_leaves_greys():
+    turn = images.hue_rotation(torch.tensor([2 * np.pi / 3, 0.7], dtype=torch.float64))
+    torch.testing.assert_close(turn[0] @ torch.tensor([1.0, 0, 0], dtype=torch.float64), torch.tensor([0, 1.0, 0], dtype=torch.float64))
+    torch.testing.assert_close(turn[1] @ torch.full((3,), 0.3, dtype=torch.float64), torch.full((3,), 0.3, dtype=torch.float64))
+
+
+def test_vgg_gives_its_fully_connected_layers_and_others_say_that_they_have_none():
+    layers = backbones.trunk("vgg16", "random").fully_connected()
+    assert [layer.in_features for layer in layers] == [25088, 4096]
+    with pytest.raises(backbones.WeightsError, match="needs the backbone vgg16 or vgg16_bn"):
+        backbones.trunk("efficientnet_lite0", "random").fully_connected()
 
 
 def test_jigsaw_permutations_are_far_apart_and_shuffling_moves_tiles():
@@ -115,5 +136,9 @@ def test_jigsaw_permutations_are_far_apart_and_shuffling_moves_tiles():
     distance = (permutations[:, None] != permutations[None]).sum(2)
     assert distance[~np.eye(30, dtype=bool)].min() >= 6
     picture = np.repeat(np.repeat(np.arange(9).reshape(3, 3), 4, 0), 4, 1)[..., None].repeat(3, 2)
-    shuffled = images.shuffle_tiles(picture, permutations[5])
-    assert shuffled[::4, ::4, 0].ravel().tolist() == permutations[5].tolist()
+    both = torch.from_numpy(np.stack([picture, picture]))
+    shuffled = images.shuffle_tiles(both, torch.from_numpy(permutations[[5, 9]]))
+    assert [one[::4, ::4, 0].ravel().tolist() for one in shuffled.numpy()] == permutations[[5, 9]].tolist()
+    odd = torch.arange(2 * 13 * 13 * 3).reshape(2, 13, 13, 3)
+    moved = images.shuffle_tiles(odd, torch.from_numpy(permutations[[5, 9]]))
+    assert torch.equal(moved[:, 12], odd[:, 12]) and torch.equal(moved[:, :, 12], odd[:, :, 12]) and not torch.equal(moved, odd)

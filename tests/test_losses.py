@@ -74,15 +74,15 @@ def test_mixing_schedule_of_the_published_code():
 def test_mixing_partners_come_from_the_domains_that_gamma_says(random):
     domains = torch.arange(3).repeat_interleave(50)
     for gamma, same in ((1.0, 1.0), (0.0, 0.0), (0.5, 0.5)):
-        mixing = draw_mixing(domains, 1.0, gamma, random, D)
+        mixing = draw_mixing(domains, 1.0, gamma, random, torch.zeros(1, dtype=D))
         share = (domains[mixing.partner] == domains).double().mean().item()
         assert share == pytest.approx(same, abs=0 if gamma != 0.5 else 0.12)
         assert 0 <= mixing.r.min() and mixing.r.max() <= 1
-    across = draw_mixing(domains, 1.0, 0.0, random, D)
+    across = draw_mixing(domains, 1.0, 0.0, random, torch.zeros(1, dtype=D))
     for d in range(3):  # one cyclic shift for the whole batch
         assert len(set(domains[across.partner][domains == d].tolist())) == 1
     with pytest.raises(ValueError, match="equal blocks"):
-        draw_mixing(torch.tensor([0, 0, 1]), 1.0, 0.0, random, D)
+        draw_mixing(torch.tensor([0, 0, 1]), 1.0, 0.0, random, torch.zeros(1, dtype=D))
 
 
 def test_mixing_of_values():

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ucdr_core.methods import METHODS, Batch, OptionError, from_mapping
-from ucdr_core.methods.base import Sides, pooled
+from ucdr_core.methods.base import Encoder, FullyConnected, Sides, pooled
 from ucdr_core.methods.strad import STRAD
 from ucdr_core.retrieval import evaluate
 
@@ -352,3 +352,30 @@ def test_orthogonality_reaches_the_photo_encoders_alone():
     assert reached == {"appearance", "structure_photo"}
     with pytest.raises(OptionError, match="no space"):
         make("strad", weight_cls=0.0, weight_im=0.0, weight_sk=0.0)
+
+
+# ----------------------------------------------------------------------------------------------- on a device, on several
+
+@pytest.mark.parametrize("name", [name for name, cls in METHODS.items() if cls.trained and not cls.closed_form])
+def test_a_step_never_waits_for_the_device(name):
+    """Tensors of the meta device have no values: whatever reads one (`.item()`, a mask as an index, a branch on a loss) fails."""
+    method = make(name)
+    data = inputs_of(method, batch(method))
+    method = method.to("meta").train()
+    data = replace(data, **{key: getattr(data, key).to("meta") for key in ("inputs", "labels", "jigsaw_inputs", "jigsaw_labels")})
+    sum(method.losses(data, np.random.default_rng(0)).values()).backward()
+    assert all(p.grad is None or p.grad.is_meta for p in method.parameters())
+
+
+def test_fully_connected_layers_stand_in_for_pooling():
+    torch.manual_seed(0)
+    layers = FullyConnected((nn.Linear(24 * 49, 8), nn.Linear(8, 8))).double()
+    encoder = Encoder(nn.Sequential(nn.Conv2d(3, 24, 1)), 24, 4, layers=layers).double()
+    pixels = torch.rand(2, 3, 14, 14, dtype=torch.float64)
+    maps = torch.nn.functional.avg_pool2d(encoder.upper(pixels), 2).flatten(1)
+    wanted = layers.layers[1](layers.layers[0](maps).clamp(min=0)).clamp(min=0)
+    encoder.eval()
+    torch.testing.assert_close(encoder(pixels), wanted)
+    encoder.train()
+    layers.random = np.random.default_rng(0)
+    assert encoder.width == 8 and not torch.allclose(encoder(pixels), wanted)

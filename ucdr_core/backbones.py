@@ -55,6 +55,8 @@ class Trunk(nn.Module):
         # In a list, so that it is neither among the trunk's weights nor trained with them.
         self._classifier = [own for name in ("classifier", "last_linear") if isinstance(own := getattr(model, name, None), nn.Linear)
                             and own.in_features == backbone.channels]
+        head = getattr(model, "classifier", None)
+        self._layers = [layer for layer in head if isinstance(layer, nn.Linear)][:2] if isinstance(head, nn.Sequential) else []
 
     def classifier(self) -> nn.Linear:
         """A copy of the ImageNet classifier, pooled map (B, channels) -> (B, 1000).  Raises WeightsError where it stands on something else."""
@@ -62,6 +64,12 @@ class Trunk(nn.Module):
             raise WeightsError(f"the ImageNet classifier of {self.name} does not act on the pooled map; take one of the backbones "
                                "efficientnet_lite0, efficientnet_lite1 and se_resnet50")
         return copy.deepcopy(self._classifier[0])
+
+    def fully_connected(self) -> tuple[nn.Linear, nn.Linear]:
+        """The first two of VGG's three fully connected layers.  Raises WeightsError for a trunk without them."""
+        if len(self._layers) != 2:
+            raise WeightsError(f"{self.name} has no fully connected layers; the option fully_connected needs the backbone vgg16 or vgg16_bn")
+        return tuple(self._layers)
 
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
         """(B, 3, H, W) in [0, 1] -> what the trunk was trained on."""

@@ -13,17 +13,18 @@ from .methods.base import Method
 class Batches:
     """Row numbers of one epoch after another.
 
-    domains    an equal share of `size` from each training domain; an epoch ends when the smallest domain is used once
+    domains    an equal share of `size` from each training domain, or `photo_share` of it photos and an equal share of the rest from each
+               other domain; an epoch ends when the first domain is used once
     triplets   `size` sketches, for each a random photo of its class and a photo of another; an epoch uses each sketch once as anchor
     pairs      `size` sketches, for each a random photo of its class; an epoch uses each sketch once
 
     The class of a triplet's negative is drawn as `Method.negative_classes` says, then one of its photos; where it says nothing, every
     photo of another class is as likely, the unlabelled ones too where the method trains on them.  Such a method's batches end with a
     block of unlabelled photos; a label of -1 is an unlabelled photo's.
-    Raises DataError where a batch cannot hold every domain, or a sketch has no photo of its class.
+    Raises DataError where `photo_share` is asked of triplets or pairs, a batch cannot hold every domain, or a sketch has no photo of its class.
     """
 
-    def __init__(self, method: Method, training: Training, size: int):
+    def __init__(self, method: Method, training: Training, size: int, photo_share: float = 0.0):
         samples = training.manifest.samples
         number = {name: index for index, name in enumerate(training.seen)}
         self.kind, self.training = method.batches, training
@@ -37,16 +38,25 @@ class Batches:
                             f"that are not trained on")
         if self.kind == "domains":
             self.blocks = [training.train[domains[training.train] == domain] for domain in training.domains]
-            self.size = min(size // len(self.blocks), *(len(rows) for rows in self.blocks))
-            if self.size < 1:
+            shares = [1 / len(self.blocks)] * len(self.blocks)
+            if photo_share and len(self.blocks) > 1:
+                shares = [photo_share if domain == training.gallery_domain else (1 - photo_share) / (len(self.blocks) - 1) for domain in training.domains]
+            self.sizes = [min(int(size * share + 1e-9), len(rows)) for share, rows in zip(shares, self.blocks)]
+            if not photo_share:
+                self.sizes = [min(self.sizes)] * len(self.blocks)
+            if min(self.sizes) < 1:
                 raise DataError(f"a batch of {size} cannot hold {len(self.blocks)} domains; raise recipe.batch_size")
-            self.steps = min(len(rows) for rows in self.blocks) // self.size
+            self.size = min(self.sizes)
+            self.steps = min(len(rows) // own for rows, own in zip(self.blocks, self.sizes))
             return
+        if photo_share:
+            raise DataError(f"recipe.photo_share is of batches of domains; this method is trained on {self.kind}")
         of_photos = training.train[self.photos[training.train]]
         self.blocks = [training.train[~self.photos[training.train]]]
         if not len(self.blocks[0]):
             raise DataError(f"there is no training sketch: {training.gallery_domain!r}, the gallery's domain, is the only training domain")
         self.size = min(size, len(self.blocks[0]))
+        self.sizes = [self.size]
         self.steps = len(self.blocks[0]) // self.size
         self.photos_of = [of_photos[self.labels[of_photos] == label] for label in range(len(training.seen))]
         bare = [name for name, rows in zip(training.seen, self.photos_of) if not len(rows)]
@@ -56,10 +66,10 @@ class Batches:
         self.negatives = np.concatenate([of_photos, self.unlabelled])
 
     def epoch(self, order: np.random.Generator, random: np.random.Generator) -> Iterator[np.ndarray]:
-        """Rows (B,) of each step, in blocks of equal size; `order` shuffles the samples, `random` draws their partners."""
+        """Rows (B,) of each step, in blocks; `order` shuffles the samples, `random` draws their partners."""
         shuffled = [order.permutation(rows) for rows in self.blocks]
         for step in range(self.steps):
-            own = [rows[step * self.size:(step + 1) * self.size] for rows in shuffled]
+            own = [rows[step * size:(step + 1) * size] for rows, size in zip(shuffled, self.sizes)]
             if self.kind != "domains":
                 own += self._partners(self.labels[own[0]], random)
             if len(self.unlabelled):

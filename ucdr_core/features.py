@@ -4,6 +4,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,8 +16,10 @@ from tqdm import tqdm
 from . import backbones, paths
 from .data import images
 from .data.manifest import Manifest
+from .losses import sent
 
-PRECISIONS = {"float64": torch.float64, "float32": torch.float32}
+# Of the weights; "bfloat16" computes in it where autocast says so, and keeps float32 weights.
+PRECISIONS = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.float32}
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,9 @@ class Inputs:
     array: np.ndarray
     base_rows: np.ndarray | None = None
 
+    def __len__(self) -> int:
+        return len(self.array) if self.base_rows is None else len(self.base_rows)
+
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
         rows = np.asarray(rows)
         return np.ascontiguousarray(self.array[rows if self.base_rows is None else self.base_rows[rows]])
@@ -34,13 +40,13 @@ class Inputs:
 class Maps:
     """Cached maps as training takes them: `maps[rows]` -> (len(rows), C, h, w) on the device, positions side by side in memory.
 
-    Held there as a whole up to `MAPS_MB`: for a method that pools the map, converting half precision took longer than the rest of a step.
+    Held there as a whole up to `MAPS_MB`: where a method pools the map at most, converting half precision took longer than the rest of a step.
     positions  False: averaged over their positions first, (len(rows), C, 1, 1)
     """
 
     def __init__(self, inputs: Inputs, dtype: torch.dtype, device: str, positions: bool):
         self.inputs, self.dtype, self.device, self.positions = inputs, dtype, device, positions
-        count = len(inputs.array) if inputs.base_rows is None else len(inputs.base_rows)
+        count = len(inputs)
         size_mb = count * inputs.array[0].size / (1 if positions else inputs.array[0, 0].size) * dtype.itemsize / 1e6
         self.values = None
         if size_mb <= MAPS_MB:
@@ -52,15 +58,52 @@ class Maps:
         return maps.permute(0, 2, 3, 1).contiguous()
 
     def __getitem__(self, rows: np.ndarray) -> torch.Tensor:
-        own = self._converted(rows) if self.values is None else self.values.index_select(0, torch.from_numpy(rows).to(self.device))
+        own = self._converted(rows) if self.values is None else self.values.index_select(0, sent(rows, self.device))
         return own.permute(0, 3, 1, 2)
 
 
 MAPS_MB = 1000
 
 
+class Pixels:
+    """Decoded images on their way to the device: `pixels[rows]` -> (B, H, W, 3) uint8 there.
+
+    Held there as a whole where they take at most `share` of its free memory.  Otherwise the rows are gathered from the memory-mapped
+    cache into pinned memory by a thread of their own, one batch ahead (`ahead`), and copied without waiting.
+    """
+
+    def __init__(self, inputs: Inputs, device: str, share: float = 0.5):
+        self.inputs, self.device = inputs, torch.device(device)
+        self.resident = None
+        self._pool, self._pending = None, []
+        if self.device.type != "cuda":
+            return
+        size = len(inputs) * int(np.prod(inputs.array.shape[1:]))
+        if size <= share * torch.cuda.mem_get_info(self.device)[0]:
+            self.resident = torch.empty((len(inputs), *inputs.array.shape[1:]), dtype=torch.uint8, device=self.device)
+            for start in range(0, len(inputs), 4096):
+                rows = np.arange(start, min(start + 4096, len(inputs)))
+                self.resident[start:start + len(rows)] = torch.from_numpy(inputs[rows]).to(self.device)
+        else:
+            self._pool = ThreadPoolExecutor(1)
+
+    def ahead(self, rows: np.ndarray) -> None:
+        """Starts gathering a batch that will be asked for next."""
+        if self._pool is not None:
+            self._pending.append((rows, self._pool.submit(lambda: torch.from_numpy(self.inputs[rows]).pin_memory())))
+
+    def __getitem__(self, rows: np.ndarray) -> torch.Tensor:
+        if self.resident is not None:
+            return self.resident.index_select(0, sent(rows, self.device))
+        for place, (own, block) in enumerate(self._pending):
+            if own is rows:
+                del self._pending[:place + 1]
+                return block.result().to(self.device, non_blocking=True)
+        return sent(self.inputs[rows], self.device)
+
+
 def pixels(manifest: Manifest, size_px: int, progress: bool = True) -> Inputs:
-    """(n, size_px, size_px, 3) uint8."""
+    """(n, size_px, size_px, 3) uint8, decoded."""
     return Inputs(images.packed(manifest.base or manifest, size_px, progress), manifest.base_rows)
 
 
@@ -90,6 +133,7 @@ def _stored(
     whole: Manifest, trunk: backbones.Trunk, regime: str, size_px: int, precision: str, invert_domains, jigsaw: bool, device: str, progress: bool,
 ) -> Path:
     """The file with the maps of a whole manifest, made if it is missing."""
+    precision = "float32" if precision == "bfloat16" else precision
     key = hashlib.sha256("|".join([
         whole.fingerprint, trunk.name, trunk.digest, regime, str(size_px), precision, str(jigsaw), *sorted(invert_domains),
     ]).encode()).hexdigest()[:16]
@@ -108,7 +152,7 @@ def _stored(
         block = source[rows]
         block = np.where(inverted[rows, None, None, None], 255 - block, block)
         if jigsaw:
-            block = np.stack([images.shuffle_tiles(image, shuffles[labels[row] - 1]) for image, row in zip(block, rows)])
+            block = images.shuffle_tiles(torch.from_numpy(block), torch.from_numpy(shuffles[labels[rows] - 1])).numpy()
         with torch.inference_mode():
             x = torch.from_numpy(block).to(device).permute(0, 3, 1, 2).contiguous().to(PRECISIONS[precision]) / 255
             if precision == "float32":

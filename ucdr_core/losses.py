@@ -9,6 +9,13 @@ from torch import nn
 from torch.nn import functional
 
 
+def sent(array: np.ndarray, device: torch.device | str, dtype: torch.dtype | None = None) -> torch.Tensor:
+    """The array on the device.  A copy to a GPU goes through pinned memory and is not waited for."""
+    tensor = torch.from_numpy(array)
+    tensor = tensor if dtype is None else tensor.to(dtype)
+    return tensor.pin_memory().to(device, non_blocking=True) if torch.device(device).type == "cuda" else tensor.to(device)
+
+
 def cosine_logits(f: torch.Tensor, class_vectors: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
     """cos(f, a_k) / temperature: f (B, D), class_vectors (C, D) -> (B, C).  SnMpNet, equation 6, has no temperature (1)."""
     return functional.normalize(f, dim=1) @ functional.normalize(class_vectors, dim=1).T / temperature
@@ -38,24 +45,23 @@ def mixing_schedule(epoch: int, beta: float, step: int) -> tuple[float, float]:
     return min(beta, max(beta * epoch / step, 0.1)), float(np.clip((2 * step - epoch) / step, 0, 1))
 
 
-def draw_mixing(domains: torch.Tensor, beta: float, gamma: float, random: np.random.Generator, dtype: torch.dtype) -> Mixing:
-    """Partners for a batch whose domains (B,) stand in blocks of equal size.
+def draw_mixing(domains: torch.Tensor, beta: float, gamma: float, random: np.random.Generator, like: torch.Tensor) -> Mixing:
+    """Partners for a batch whose domains (B,), on the CPU, stand in blocks of equal size; on the device and of the type of `like`.
 
     r ~ Beta(beta, beta) per sample; the partner is of the own domain with probability gamma, else of another one, which a
     random cyclic shift of the domains names for the whole batch.
     """
-    count = len(domains)
-    blocks = int((domains[1:] != domains[:-1]).sum()) + 1 if count else 0
-    size = count // max(blocks, 1)
-    if blocks * size != count:
-        raise ValueError(f"a batch of {count} samples does not divide into {blocks} equal blocks, one per domain")
+    sizes = torch.unique_consecutive(domains, return_counts=True)[1].tolist()
+    count, blocks, size = len(domains), len(sizes), max(sizes, default=0)
+    if len(set(sizes)) > 1:
+        raise ValueError(f"a batch of {count} samples does not divide into {blocks} equal blocks, one per domain; methods that mix need recipe.photo_share 0")
     block, place = np.divmod(np.arange(count), size)
     across = (random.random(count) >= gamma) & (blocks > 1)
     shift = random.integers(1, blocks) if blocks > 1 else 0
     own, other = (np.concatenate([random.permutation(size) for _ in range(blocks)]) for _ in range(2))
     partner = np.where(across, (block + shift) % blocks * size + other, block * size + own)
     r = random.beta(beta, beta, count)
-    return Mixing(torch.from_numpy(partner).to(domains.device), torch.from_numpy(r).to(domains.device, dtype))
+    return Mixing(sent(partner, like.device), sent(r, like.device, like.dtype))
 
 
 def mixed_cross_entropy(logits: torch.Tensor, labels: torch.Tensor, mixing: Mixing) -> torch.Tensor:
@@ -103,13 +109,13 @@ def dropout(x: torch.Tensor, share: float, random: np.random.Generator) -> torch
     """
     if not share:
         return x
-    kept = torch.from_numpy(random.random(tuple(x.shape)) >= share).to(x.device, x.dtype)
+    kept = sent(random.random(tuple(x.shape)) >= share, x.device, x.dtype)
     return x * kept / (1 - share)
 
 
 def standard_normal(like: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
     """Independent N(0, 1) values of the shape, type and device of `like`; NumPy's, for the reason given at `dropout`."""
-    return torch.from_numpy(random.standard_normal(tuple(like.shape))).to(like.device, like.dtype)
+    return sent(random.standard_normal(tuple(like.shape)), like.device, like.dtype)
 
 
 def kl_to_standard_normal(mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
@@ -135,7 +141,7 @@ def least_squares_game(
 
     def target(answer: torch.Tensor, low: float, high: float) -> torch.Tensor:
         drawn = random.uniform(low, high, tuple(answer.shape)) if noise else np.full(tuple(answer.shape), (low + high) / 2)
-        return torch.from_numpy(drawn).to(answer.device, answer.dtype)
+        return sent(drawn, answer.device, answer.dtype)
 
     judged = (on_real - target(on_real, 1 - noise, 1 + noise)).square().mean() + (on_made - target(on_made, 0, noise)).square().mean()
     return maker, judged / 2

@@ -30,13 +30,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from . import backbones, data, features, paths, semantics
+from . import backbones, data, features, parallel, paths, semantics
 from .data import protocols
 from .methods import METHODS, Method, OptionError, from_mapping
+from .methods.base import FullyConnected
 from .retrieval import metrics
 from .training import Feed, Recipe, embed, fit
 
 PRECISION_AT = (5, 10, 100, 200)
+FEATURES = ("method", "options", "recipe", "regime")  # of `TrainSpec.features`
 
 
 class RecordError(RuntimeError):
@@ -59,7 +61,8 @@ class TrainSpec:
     weights: str = "imagenet"
     regime: Literal["frozen", "last-blocks", "finetune"] = "frozen"
     size_px: int = 96
-    precision: Literal["float64", "float32"] = "float64"
+    precision: Literal["float64", "float32", "bfloat16"] = "float64"  # bfloat16: autocast, on weights in float32
+    pixels: Literal["normalised", "unit"] = "normalised"  # finetune regime: as the trunk was trained, or in [0, 1] (Doodle's code)
     invert_domains: tuple[str, ...] = ()  # domains shown white on black; the code inverts `sketch` and `quickdraw`
     vectors: str = semantics.PACKAGED
     vectors_centred: bool = True
@@ -69,9 +72,10 @@ class TrainSpec:
     permuted_names: bool = False  # control: each class gets another class's vector
     options: dict = field(default_factory=dict)
     recipe: dict = field(default_factory=dict)
-    # The method whose embeddings the method is fed instead of the trunk's output ("method", "options", "recipe"), trained first on the
-    # same data with the same seed; none: the trunk's.
+    # The method whose embeddings the method is fed instead of the trunk's output ("method", "options", "recipe", "regime"), trained
+    # first on the same data with the same seed; none: the trunk's.
     features: dict = field(default_factory=dict)
+    world_size: int = 1  # processes, one GPU each, that train together on the same batches (`parallel`)
     seed: int = 0
     data_root: str | None = None  # not part of the identity: the data's fingerprint is
 
@@ -94,6 +98,12 @@ class TrainSpec:
             raise OptionError(f"spec: size_px must be at least 32, not {spec.size_px}")
         if spec.seed < 0:
             raise OptionError(f"spec: seed must not be negative, not {spec.seed}")
+        if spec.pixels == "unit" and spec.regime != "finetune":
+            raise OptionError(f"spec: pixels 'unit' is for regime 'finetune'; {spec.regime!r} starts from maps of a trunk that was trained on normalised ones")
+        if spec.world_size < 1:
+            raise OptionError(f"spec: world_size must be at least 1, not {spec.world_size}")
+        if spec.world_size > 1 and (spec.regime == "frozen" or spec.features or not METHODS[spec.method].trained):
+            raise OptionError("spec: world_size above 1 shares out the work of a trained trunk, and this run trains none; set it to 1")
         # Written out in full, so that a default named and a default left out are the same run.
         options = from_mapping(METHODS[spec.method].Options, spec.options, f"options of {spec.method}")
         recipe = from_mapping(Recipe, spec.recipe, "recipe")
@@ -105,14 +115,14 @@ class TrainSpec:
         spec = replace(spec, options=asdict(options), recipe=asdict(recipe))
         if not spec.features:
             return spec
-        if unknown := set(spec.features) - {"method", "options", "recipe"}:
-            raise OptionError(f"spec: features has the unknown entries {', '.join(sorted(unknown))}; known: method, options, recipe")
+        if unknown := set(spec.features) - set(FEATURES):
+            raise OptionError(f"spec: features has the unknown entries {', '.join(sorted(unknown))}; known: {', '.join(FEATURES)}")
         first = cls.from_mapping({**spec.mapping(), "options": {}, "recipe": {}, **spec.features, "features": {}})
-        return replace(spec, features={name: getattr(first, name) for name in ("method", "options", "recipe")})
+        return replace(spec, features={name: getattr(first, name) for name in FEATURES})
 
     def features_spec(self) -> TrainSpec | None:
         """The training whose embeddings this one is fed, or None."""
-        return replace(self, **self.features, features={}) if self.features else None
+        return replace(self, **self.features, features={}, world_size=1) if self.features else None
 
     def mapping(self) -> dict[str, Any]:
         return json.loads(json.dumps(asdict(self)))
@@ -162,8 +172,8 @@ def _manifest(dataset: str, data_root: str | None) -> data.Manifest:
 def code_digest(*methods: str) -> str:
     """SHA-256 over the library files that a result of these methods depends on; other methods, tables and figures do not count."""
     package = paths.PACKAGE
-    files = [package / name for name in ("semantics.py", "backbones.py", "batches.py", "features.py", "losses.py", "training.py", "runs.py",
-                                         "retrieval/metrics.py", "methods/base.py")]
+    files = [package / name for name in ("semantics.py", "backbones.py", "batches.py", "features.py", "losses.py", "parallel.py", "training.py",
+                                         "runs.py", "retrieval/metrics.py", "methods/base.py")]
     files += [*(package / "data").glob("*.py"), package / "data" / "splits" / "__init__.py"]
     files += [Path(sys.modules[METHODS[method].__module__].__file__) for method in methods]
     digest = hashlib.sha256()
@@ -266,13 +276,16 @@ def prepare(spec: TrainSpec, device: str = "cpu", progress: bool = True, store: 
         trunk = (_frozen_trunk if spec.regime == "frozen" else backbones.trunk)(spec.backbone, spec.weights)
         upper, channels = trunk.split(spec.regime)[1], trunk.channels
         if spec.regime == "finetune":
-            feed = Feed(features.pixels(manifest, spec.size_px, progress), dtype, device, photos, trunk.to(device, dtype).normalise)
+            pixels = features.Pixels(features.pixels(manifest, spec.size_px, progress), device)
+            inverted = manifest.samples.domain.isin(list(spec.invert_domains)).to_numpy() if spec.invert_domains else None
+            feed = Feed(pixels, dtype, device, photos, trunk.to(device, dtype).normalise if spec.pixels == "normalised" else nn.Identity(), inverted)
         else:
             def maps(jigsaw: bool) -> features.Maps:
                 return features.maps(manifest, trunk, spec.regime, spec.size_px, precision=spec.precision, invert_domains=spec.invert_domains,
                                      jigsaw=jigsaw, positions=cls.wants_positions or spec.regime != "frozen", device=device, progress=progress)
             jigsaw = (maps(True), features.jigsaw_labels(len(manifest))) if cls.wants_jigsaw else (None, None)
-            feed = Feed(maps(False), dtype, device, photos, None, *jigsaw)
+            feed = Feed(maps(False), dtype, device, photos, jigsaw=jigsaw[0], jigsaw_labels=jigsaw[1])
+    feed = replace(feed, autocast=spec.precision == "bfloat16")
     unseen = (*training.split.val, *training.split.test) if cls.wants_unlabelled else ()
     vectors = np.zeros((len(training.seen), spec.embedding_dim))
     if cls.uses_class_vectors:
@@ -283,6 +296,10 @@ def prepare(spec: TrainSpec, device: str = "cpu", progress: bool = True, store: 
     of_seen, of_unseen = torch.from_numpy(vectors).split([len(training.seen), len(unseen)])
     options = from_mapping(cls.Options, spec.options, f"options of {spec.method}")
     extra: dict[str, Any] = {"unseen_vectors": of_unseen} if cls.wants_unlabelled else {}
+    if getattr(options, "fully_connected", False):
+        if spec.regime == "frozen" or spec.features:
+            raise OptionError("spec: fully_connected takes the map of a trained trunk; set regime to 'finetune'")
+        extra["layers"] = FullyConnected(trunk.fully_connected())
     if cls.wants_teacher:
         extra["teacher"] = trunk.classifier()
         if options.weight_similarity:
@@ -290,7 +307,10 @@ def prepare(spec: TrainSpec, device: str = "cpu", progress: bool = True, store: 
     with torch.random.fork_rng(devices=[]), _default_dtype(dtype):
         torch.manual_seed(spec.seed)
         method = cls(upper, channels, of_seen, options, **extra)
-    return method.to(device, dtype), feed
+    method = method.to(device, dtype)
+    if device.startswith("cuda"):
+        method = method.to(memory_format=torch.channels_last)
+    return method, feed
 
 
 @contextmanager
@@ -339,7 +359,7 @@ class Store:
             raise RecordError(f"there is no run {spec.key} ({describe(spec)}) under {self.root}; make it with `ucdr reproduce` or `ucdr run`")
         return record
 
-    def make(self, spec: TrainSpec, *, device: str = "cpu", progress: bool = True, checkpoint_seconds: float = 20.0) -> RunRecord:
+    def make(self, spec: TrainSpec, *, device: str = "cpu", progress: bool = True, checkpoint_seconds: float = 20.0, compiled: bool = False) -> RunRecord:
         """The record of this spec, trained and asked everything it can be asked if there is none yet.
 
         A cut-off training goes on from its last state; a damaged record is set aside as `<key>.damaged` and made anew.
@@ -358,13 +378,17 @@ class Store:
                     print(f"set aside as {aside.name}: {error}", flush=True)
             work = self.root / f".{folder.name}.partial"
             work.mkdir(exist_ok=True)
-            self._fill(work, spec, device, progress, checkpoint_seconds)
+            (work / "spec.json").write_text(json.dumps(spec.mapping(), indent=1))
+            if spec.world_size > 1:
+                parallel.launch(work, spec.world_size, device, progress, checkpoint_seconds, compiled)
+            else:
+                self.fill(work, spec, device, progress, checkpoint_seconds, compiled)
             work.rename(folder)
         return load_record(folder)
 
-    def _fill(self, work: Path, spec: TrainSpec, device: str, progress: bool, checkpoint_seconds: float) -> None:
+    def fill(self, work: Path, spec: TrainSpec, device: str, progress: bool, checkpoint_seconds: float, compiled: bool) -> None:
+        """Trains and asks in the folder of an unfinished run; of several processes that do so together, the first writes."""
         started = time.monotonic()
-        (work / "spec.json").write_text(json.dumps(spec.mapping(), indent=1))
         training = spec.training()
         tasks = [protocols.ask(training, evaluation) for evaluation in spec.evaluations()]
         if not tasks:
@@ -372,7 +396,7 @@ class Store:
         method, feed = prepare(spec, device, progress, self)
         state = work / "state.pt"
         log = fit(method, training, feed, from_mapping(Recipe, spec.recipe, "recipe"), spec.seed, test=(tasks[0].query, tasks[0].gallery),
-                  state_file=state, checkpoint_seconds=checkpoint_seconds, progress=progress) if method.trained else []
+                  state_file=state, checkpoint_seconds=checkpoint_seconds, progress=progress, compiled=compiled) if method.trained else []
         scores, per_query, counts = {}, {}, {}
         embedded: dict[tuple[str, int], np.ndarray] = {}
 
@@ -388,10 +412,12 @@ class Store:
             for task, space in ((task, space) for task in tasks for space in method.spaces):
                 name = task.evaluation.name + (f"@{space}" if space else "")
                 queries, gallery = method.together(embeddings(task.query, space), embeddings(task.gallery, space))
-                got = metrics.evaluate(queries, labels[task.query], gallery, labels[task.gallery], method.distance, precision_at=PRECISION_AT)
+                got = metrics.evaluate(queries, labels[task.query], gallery, labels[task.gallery], method.distance, precision_at=PRECISION_AT, device=device)
                 scores[name] = got.mean
                 counts[name] = {"queries": len(task.query), "gallery": len(task.gallery)}
                 per_query.update({f"{name}/{metric}": values.astype(np.float32) for metric, values in got.per_query.items()})
+        if parallel.rank():
+            return
         np.savez_compressed(work / "per_query.npz", **per_query)
         save_file({name: value.contiguous().cpu() for name, value in method.state_dict().items()}, work / "weights.safetensors")
         (work / "log.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in log))
@@ -410,7 +436,7 @@ class Store:
                                  "test": list(training.split.test), "source": training.split.source},
                        "code": code_digest(spec.method)},
             "circumstances": {"seconds": round(time.monotonic() - started, 2), "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-                              "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, **surroundings(device)},
+                              "compiled": compiled, "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, **surroundings(device)},
             "files": {name: hashlib.sha256((work / name).read_bytes()).hexdigest()
                       for name in ("spec.json", "per_query.npz", "weights.safetensors", "log.jsonl")},
         }

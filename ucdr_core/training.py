@@ -3,20 +3,23 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
+from torch import nn
 from tqdm import tqdm
 
+from . import parallel
 from .batches import Batches
 from .data import images
 from .data.manifest import DataError
 from .data.protocols import Training
-from .features import Inputs, Maps
+from .features import Inputs, Maps, Pixels
+from .losses import sent
 from .methods.base import Batch, Method, OptionError, scaled_features
 from .retrieval import metrics
 
@@ -38,13 +41,19 @@ class Recipe:
     # chose, and it is here to measure what it is worth.
     selection: Literal["val", "last", "test"] = "val"
     select_by: Literal["map_all", "map_200"] = "map_all"
-    augment: bool = True  # finetune regime only
+    augment: Literal["none", "snmpnet", "snmpnet_without_hue", "sake"] = "snmpnet"  # finetune regime only; see `images.augment`
+    beta1: float = 0.9  # of Adam
+    photo_share: float = 0.0  # of a batch of domains that is photos (SAKE: 2/3); 0: every domain alike
+    warmup_steps: int = 0  # the rate rises linearly over so many steps (STRAD's earlier code: 1,000)
+    clip_norm: float = 0.0  # of the gradient (STRAD's earlier code: 1); 0: not clipped
     reshuffle: bool = True  # a new order of the samples each epoch; the code shuffles once per run
 
     def __post_init__(self):
         for name in ("lr", "batch_size", "epochs", "patience"):
             if not getattr(self, name) > 0:
                 raise OptionError(f"recipe: {name} must be positive, not {getattr(self, name)}")
+        if not (0 <= self.photo_share < 1 and self.warmup_steps >= 0 and self.clip_norm >= 0):
+            raise OptionError("recipe: photo_share must lie in [0, 1), warmup_steps and clip_norm must not be negative")
         if self.nesterov and not self.momentum:
             raise OptionError("recipe: nesterov needs momentum above 0")
 
@@ -53,56 +62,72 @@ class Recipe:
 class Feed:
     """Turns rows into what the method takes: cached maps or vectors as they are, or pixels, augmented on the device and normalised."""
 
-    inputs: Inputs | Maps
+    inputs: Inputs | Maps | Pixels
     dtype: torch.dtype
     device: str
     photos: np.ndarray  # (n,) bool, which samples of the manifest are of the gallery domain
     normalise: Callable | None = None  # given for pixels
+    inverted: np.ndarray | None = None  # (n,) bool, pixels that are shown white on black
+    autocast: bool = False  # compute in bfloat16 where torch's autocast does
     jigsaw: Maps | None = None
     jigsaw_labels: np.ndarray | None = None
 
-    def __call__(self, rows: np.ndarray, generator: torch.Generator | None = None) -> torch.Tensor:
+    def __call__(self, rows: np.ndarray, generator: torch.Generator | None = None, augmentation: str = "none") -> torch.Tensor:
         """(B, ...) of the rows; a generator asks for augmentation."""
         if isinstance(self.inputs, Maps):
             return self.inputs[rows]
-        block = torch.from_numpy(self.inputs[rows]).to(self.device)
-        if self.normalise is None:
-            return block.to(self.dtype)
+        if isinstance(self.inputs, Inputs):
+            return sent(self.inputs[rows], self.device, self.dtype)
+        return self._shown(self._block(rows), generator, augmentation)
+
+    def _block(self, rows: np.ndarray) -> torch.Tensor:
+        block = self.inputs[rows]
+        if self.inverted is None or not self.inverted[rows].any():
+            return block
+        return torch.where(sent(self.inverted[rows], self.device)[:, None, None, None], 255 - block, block)
+
+    def _shown(self, block: torch.Tensor, generator: torch.Generator | None = None, augmentation: str = "none") -> torch.Tensor:
+        """(B, H, W, 3) uint8 -> (B, 3, H, W), channels side by side in memory on a GPU."""
         pixels = block.permute(0, 3, 1, 2).to(self.dtype) / 255
-        return self.normalise(pixels if generator is None else images.augment(pixels, generator))
+        pixels = self.normalise(pixels if generator is None else images.augment(pixels, generator, augmentation))
+        return pixels.contiguous(memory_format=torch.channels_last) if pixels.is_cuda else pixels
+
+    def computing(self):
+        """The context in which a step or an embedding is computed."""
+        return torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.autocast)
 
     def shuffled(self, rows: np.ndarray, random: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """The same samples tile-shuffled, and which permutation (1..30) shuffled each."""
         if self.jigsaw is not None:
-            return self.jigsaw[rows], torch.from_numpy(self.jigsaw_labels[rows]).to(self.device)
-        permutations = images.jigsaw_permutations(30)
+            return self.jigsaw[rows], sent(self.jigsaw_labels[rows], self.device)
         labels = random.integers(1, 31, len(rows))
-        block = np.stack([images.shuffle_tiles(image, permutations[label - 1]) for image, label in zip(self.inputs[rows], labels)])
-        pixels = torch.from_numpy(block).to(self.device).permute(0, 3, 1, 2).to(self.dtype) / 255
-        return self.normalise(pixels), torch.from_numpy(labels).to(self.device)
+        permutations = sent(images.jigsaw_permutations(30)[labels - 1], self.device)
+        return self._shown(images.shuffle_tiles(self._block(rows), permutations)), sent(labels, self.device)
 
 
 def embed(method: Method, feed: Feed, rows: np.ndarray, space: str = "", batch: int = 512) -> np.ndarray:
     """Embeddings of the rows in one of the method's spaces, (n, D)."""
     method.eval()
-    with torch.inference_mode():
-        return np.concatenate([
-            method.embed(feed(part), torch.from_numpy(feed.photos[part]), space).cpu().numpy()
-            for part in (rows[start:start + batch] for start in range(0, len(rows), batch))])
+    own = rows[parallel.own_rows(len(rows))]  # of several processes, each embeds its share
+    with torch.inference_mode(), feed.computing():
+        parts = [method.embed(feed(part), torch.from_numpy(feed.photos[part]), space).to(feed.dtype)
+                 for part in (own[start:start + batch] for start in range(0, len(own), batch))]
+    return parallel.joined(torch.cat(parts).cpu().numpy(), len(rows), feed.device)
 
 
 def fit(
     method: Method, training: Training, feed: Feed, recipe: Recipe, seed: int, *, test: tuple[np.ndarray, np.ndarray] | None = None,
-    state_file: Path | None = None, checkpoint_seconds: float = 20.0, progress: bool = True,
+    state_file: Path | None = None, checkpoint_seconds: float = 20.0, progress: bool = True, compiled: bool = False,
 ) -> list[dict]:
     """Trains the method in place, leaves it at the selected epoch, and returns one log entry per epoch (none for a closed form).
 
     `test`: query and gallery rows, looked at by the selection rule "test" alone.
     With a `state_file`, the whole state of the loop is written there (by rename) every `checkpoint_seconds`, and a run that was
     cut off goes on from it to the same result as one that was not.
+    `compiled`: the trained trunk goes through torch.compile.
     Raises DataError where selection needs validation classes and the split has none, or the batches cannot be made.
     """
-    batches = Batches(method, training, recipe.batch_size)
+    batches = Batches(method, training, recipe.batch_size, recipe.photo_share)
     asked = test if recipe.selection == "test" else (training.val_query, training.val_gallery)
     if recipe.selection != "last" and not (len(asked[0]) and len(asked[1])):
         raise DataError(f"split {training.split.name!r} has no validation samples to select an epoch by; set recipe.selection to 'last'")
@@ -111,14 +136,14 @@ def fit(
         with torch.no_grad():
             rows = training.train
             own = torch.cat([scaled_features(feed(rows[start:start + 512])) for start in range(0, len(rows), 512)])
-            method.fit_features(own, torch.from_numpy(batches.labels[rows]).to(feed.device), torch.from_numpy(batches.photos[rows]))
+            method.fit_features(own, sent(batches.labels[rows], feed.device), torch.from_numpy(batches.photos[rows]))
             if recipe.selection != "last":
                 method.choose(lambda: validate(method, training, feed, recipe.select_by, asked))
         method.eval()
         return []
 
-    optimiser = _optimiser(method, recipe)
-    random, generator = np.random.default_rng([seed, 1]), torch.Generator().manual_seed(seed)
+    stepper = Stepper(method, batches, feed, recipe, seed, compiled)
+    optimiser, random, generator = stepper.optimiser, stepper.random, stepper.generator
     log: list[dict] = []
     best = {"score": -1.0, "epoch": -1, "weights": _weights(method)}
     if state_file is not None and state_file.exists():
@@ -132,36 +157,22 @@ def fit(
     with tqdm(total=recipe.epochs, initial=len(log), desc="training", unit="epoch", disable=not progress) as bar:
         while len(log) < recipe.epochs and not (recipe.selection != "last" and len(log) - 1 - best["epoch"] >= recipe.patience):
             epoch = len(log)
-            for group in optimiser.param_groups:
-                group["lr"] = max(recipe.lr * 10 ** (-3 * epoch / 20), 1e-6) if recipe.decay == "exponential" else recipe.lr
-            order = random if recipe.reshuffle else np.random.default_rng([seed, 2])
-            method.train()
             sums: dict[str, torch.Tensor] = {}
-            for step, rows in enumerate(batches.epoch(order, random)):
-                batch = Batch(
-                    feed(rows, generator if recipe.augment else None), torch.from_numpy(batches.labels[rows]).to(feed.device),
-                    torch.from_numpy(batches.photos[rows]), torch.from_numpy(batches.domains[rows]).to(feed.device),
-                    *(feed.shuffled(rows, random) if method.wants_jigsaw else (None, None)),
-                    epoch=epoch, step=step, iteration=epoch * batches.steps + step,
-                )
-                terms = method.losses(batch, random)
-                optimiser.zero_grad(set_to_none=True)
-                sum(terms.values()).backward()
-                optimiser.step()
-                method.after_step()
+            for terms in stepper.epoch(epoch):
                 for name, value in terms.items():  # summed on the device: reading a value would wait for it
-                    sums[name] = sums.get(name, 0) + value.detach()
+                    sums[name] = sums.get(name, 0) + value
+            parallel.align(method)
             entry = {"epoch": epoch, **{f"loss_{name}": float(value) / batches.steps for name, value in sums.items()}}
             if not all(np.isfinite(value) for value in entry.values()):
                 raise ArithmeticError(f"the loss is no longer finite in epoch {epoch}: {entry}; lower recipe.lr")
             if recipe.selection != "last":
-                entry[scored] = score = validate(method, training, feed, recipe.select_by, asked)
+                entry[scored] = score = parallel.agreed(validate(method, training, feed, recipe.select_by, asked), feed.device)
                 if score > best["score"] + 1e-9:
                     best = {"score": score, "epoch": epoch, "weights": _weights(method)}
                 bar.set_postfix({recipe.selection: f"{score:.3f}", "best": f"{best['score']:.3f}"})
             log.append(entry)
             bar.update()
-            if state_file is not None and time.monotonic() - saved >= checkpoint_seconds:
+            if state_file is not None and parallel.rank() == 0 and time.monotonic() - saved >= checkpoint_seconds:
                 _save_state(state_file, method, optimiser, random, generator, log, best)
                 saved = time.monotonic()
     if recipe.selection != "last":
@@ -178,13 +189,72 @@ def validate(method: Method, training: Training, feed: Feed, metric: str, asked:
     """
     labels = training.manifest.samples.class_name.to_numpy()
     queries, gallery = asked
-    return metrics.evaluate(embed(method, feed, queries), labels[queries], embed(method, feed, gallery), labels[gallery], method.distance)[metric]
+    return metrics.evaluate(embed(method, feed, queries), labels[queries], embed(method, feed, gallery), labels[gallery], method.distance, device=feed.device)[metric]
+
+
+class Stepper:
+    """The steps of a training: what one epoch after another does to the method."""
+
+    def __init__(self, method: Method, batches: Batches, feed: Feed, recipe: Recipe, seed: int, compiled: bool = False):
+        self.method, self.batches, self.feed, self.recipe, self.seed = method, batches, feed, recipe, seed
+        if parallel.world() > 1:
+            parallel.distribute(method)
+        if compiled:
+            for part in method.modules():
+                if any(True for _ in getattr(part, "upper", nn.Identity()).parameters()):
+                    part.upper.compile()
+        self.optimiser = _optimiser(method, recipe)
+        self.random, self.generator = np.random.default_rng([seed, 1]), torch.Generator().manual_seed(seed)
+        method.draw_with(self.random)
+
+    def epoch(self, number: int) -> Iterator[dict[str, torch.Tensor]]:
+        """Loss terms (detached, on the device) after each step.  Nothing here waits for the device."""
+        recipe, batches = self.recipe, self.batches
+        order = self.random if recipe.reshuffle else np.random.default_rng([self.seed, 2])
+        self.method.train()
+        for step, rows in enumerate(self._ahead(batches.epoch(order, self.random))):
+            iteration = number * batches.steps + step
+            for group in self.optimiser.param_groups:
+                rate = max(recipe.lr * 10 ** (-3 * number / 20), 1e-6) if recipe.decay == "exponential" else recipe.lr
+                group["lr"] = rate * min(1, (iteration + 1) / recipe.warmup_steps) if recipe.warmup_steps else rate
+            with self.feed.computing():
+                terms = self.method.losses(self.batch(rows, number, step), self.random)
+            self.optimiser.zero_grad(set_to_none=True)
+            sum(terms.values()).backward()
+            if recipe.clip_norm:
+                nn.utils.clip_grad_norm_(self.method.parameters(), recipe.clip_norm)
+            self.optimiser.step()
+            self.method.after_step()
+            yield {name: value.detach() for name, value in terms.items()}
+
+    def batch(self, rows: np.ndarray, epoch: int, step: int) -> Batch:
+        batches, feed, augmentation = self.batches, self.feed, self.recipe.augment
+        return Batch(
+            feed(rows, None if augmentation == "none" else self.generator, augmentation), sent(batches.labels[rows], feed.device),
+            torch.from_numpy(batches.photos[rows]), torch.from_numpy(batches.domains[rows]),
+            *(feed.shuffled(rows, self.random) if self.method.wants_jigsaw else (None, None)),
+            epoch=epoch, step=step, iteration=epoch * batches.steps + step,
+        )
+
+    def _ahead(self, rows: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        """The same rows, one drawn in advance where pixels are gathered while the device is at work."""
+        if not isinstance(self.feed.inputs, Pixels):
+            yield from rows
+            return
+        current = next(rows, None)
+        while current is not None:
+            following = next(rows, None)
+            block = current
+            if following is not None:
+                self.feed.inputs.ahead(following)
+            yield block
+            current = following
 
 
 def _optimiser(method: Method, recipe: Recipe) -> torch.optim.Optimizer:
     parameters = [p for p in method.parameters() if p.requires_grad]
     if recipe.optimiser == "adam":
-        return torch.optim.Adam(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
+        return torch.optim.Adam(parameters, lr=recipe.lr, betas=(recipe.beta1, 0.999), weight_decay=recipe.weight_decay, fused=True)
     return torch.optim.SGD(parameters, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov, weight_decay=recipe.weight_decay)
 
 

@@ -17,6 +17,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
 from .. import paths
+from ..losses import sent
 from .manifest import DataError, Manifest
 
 
@@ -137,35 +138,66 @@ def _alone(path: Path):
         yield
 
 
-def augment(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Random resized crop (area .8 to 1, ratio 3/4 to 4/3), horizontal flip (.5) and colour jitter (.4), batched on the device.
+AUGMENTATIONS = ("none", "snmpnet", "snmpnet_without_hue", "sake")
 
-    pixels (B, 3, H, W) in [0, 1] -> the same shape and range.  Hue is left out: the other three are a linear map per image.
-    Source: SnMpNet's training transform (mvp18/UCDR).
+
+def augment(pixels: torch.Tensor, generator: torch.Generator, kind: str = "snmpnet") -> torch.Tensor:
+    """One of AUGMENTATIONS, batched on the device: pixels (B, 3, H, W) in [0, 1] -> the same shape and range.
+
+    snmpnet   random resized crop (area .8 to 1, ratio 3/4 to 4/3), horizontal flip (.5) and colour jitter (.4).  Hue, a shift in HSV in
+              mvp18/UCDR, is a rotation about the grey axis here; with the other three that is one linear map per image
+    sake      with probability .7 an affine map; its ranges are ours (10 degrees, a tenth of the side, scale .9 to 1.1)
+
+    Raises ValueError for an unknown kind.
     """
+    if kind not in AUGMENTATIONS:
+        raise ValueError(f"unknown augmentation {kind!r}; known: {', '.join(AUGMENTATIONS)}")
     count, device, dtype = len(pixels), pixels.device, pixels.dtype
 
     def uniform(low: float, high: float) -> torch.Tensor:
-        return (low + (high - low) * torch.rand(count, generator=generator, dtype=torch.float64)).to(device, dtype)
+        """(B,) on the CPU: what is drawn does not depend on the device, and goes there once."""
+        return low + (high - low) * torch.rand(count, generator=generator, dtype=torch.float64)
 
+    def there(values: torch.Tensor) -> torch.Tensor:
+        return sent(values.numpy(), device, dtype)
+
+    def moved(theta: torch.Tensor, fill: str) -> torch.Tensor:
+        grid = torch.nn.functional.affine_grid(there(theta), list(pixels.shape), align_corners=False)
+        return torch.nn.functional.grid_sample(pixels, grid, padding_mode=fill, align_corners=False)
+
+    if kind == "none":
+        return pixels
+    theta = torch.zeros(count, 2, 3, dtype=torch.float64)
+    if kind == "sake":
+        angle, scale, chosen = uniform(-np.pi / 18, np.pi / 18), uniform(0.9, 1.1), (uniform(0, 1) < 0.7).double()
+        angle, scale = angle * chosen, 1 + (scale - 1) * chosen
+        theta[:, 0, 0], theta[:, 0, 1], theta[:, 0, 2] = scale * angle.cos(), -scale * angle.sin(), uniform(-0.2, 0.2) * chosen
+        theta[:, 1, 0], theta[:, 1, 1], theta[:, 1, 2] = scale * angle.sin(), scale * angle.cos(), uniform(-0.2, 0.2) * chosen
+        return moved(theta, "border")
     area, ratio = uniform(0.8, 1.0), torch.exp(uniform(np.log(3 / 4), np.log(4 / 3)))
     width, height = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
     flip = torch.sign(uniform(-1, 1))
-    theta = torch.zeros(count, 2, 3, device=device, dtype=dtype)
     theta[:, 0, 0], theta[:, 0, 2] = width * flip, uniform(-1, 1) * (1 - width)
     theta[:, 1, 1], theta[:, 1, 2] = height, uniform(-1, 1) * (1 - height)
-    grid = torch.nn.functional.affine_grid(theta, pixels.shape, align_corners=False)
-    pixels = torch.nn.functional.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
-
-    def per_image(values: torch.Tensor) -> torch.Tensor:
-        return values[:, None, None, None]
-
-    luma = torch.tensor([0.299, 0.587, 0.114], device=device, dtype=dtype)[:, None, None]
-    pixels = (pixels * per_image(uniform(0.6, 1.4))).clamp(0, 1)  # brightness
+    pixels = moved(theta, "border")
+    brightness, contrast, saturation = (there(uniform(0.6, 1.4))[:, None, None, None] for _ in range(3))
+    luma = sent(np.array([0.299, 0.587, 0.114]), device, dtype)[:, None, None]
+    pixels = (pixels * brightness).clamp(0, 1)
     grey = (pixels * luma).sum(1, keepdim=True)
-    pixels = (grey.mean((2, 3), keepdim=True) * (1 - (c := per_image(uniform(0.6, 1.4)))) + pixels * c).clamp(0, 1)  # contrast
+    pixels = (grey.mean((2, 3), keepdim=True) * (1 - contrast) + pixels * contrast).clamp(0, 1)
     grey = (pixels * luma).sum(1, keepdim=True)
-    return (grey * (1 - (s := per_image(uniform(0.6, 1.4)))) + pixels * s).clamp(0, 1)  # saturation
+    pixels = (grey * (1 - saturation) + pixels * saturation).clamp(0, 1)
+    if kind == "snmpnet_without_hue":
+        return pixels
+    return torch.einsum("bij,bjhw->bihw", there(hue_rotation(uniform(-0.4, 0.4) * 2 * np.pi)), pixels).clamp(0, 1)
+
+
+def hue_rotation(angle: torch.Tensor) -> torch.Tensor:
+    """(B,) radians -> (B, 3, 3): a rotation of RGB about the grey axis (Rodrigues), which leaves greys as they are."""
+    axis = 3 ** -0.5
+    cross = torch.tensor([[0, -axis, axis], [axis, 0, -axis], [-axis, axis, 0]], dtype=angle.dtype)
+    c, s = angle.cos()[:, None, None], angle.sin()[:, None, None]
+    return c * torch.eye(3, dtype=angle.dtype) + s * cross + (1 - c) / 3
 
 
 @lru_cache(maxsize=1)
@@ -185,11 +217,15 @@ def jigsaw_permutations(count: int, tiles: int = 9, seed: int = 0) -> np.ndarray
     return np.array(chosen)
 
 
-def shuffle_tiles(pixels: np.ndarray, permutation: np.ndarray) -> np.ndarray:
-    """(H, W, 3) with its 3 x 3 tiles rearranged: tile k of the result is tile permutation[k].  A rest of H mod 3 pixels is kept."""
-    side = pixels.shape[0] // 3
-    result = pixels.copy()
-    for target, source in enumerate(permutation):
-        (ty, tx), (sy, sx) = divmod(target, 3), divmod(int(source), 3)
-        result[ty * side:(ty + 1) * side, tx * side:(tx + 1) * side] = pixels[sy * side:(sy + 1) * side, sx * side:(sx + 1) * side]
+def shuffle_tiles(pixels: torch.Tensor, permutations: torch.Tensor) -> torch.Tensor:
+    """(B, H, W, 3) with the 3 x 3 tiles of each image rearranged: tile k of the result is tile permutations[b, k].
+
+    A rest of H mod 3 pixels is kept.
+    """
+    count, side = len(pixels), pixels.shape[1] // 3
+    inner = pixels[:, :3 * side, :3 * side]
+    tiles = inner.reshape(count, 3, side, 3, side, 3).transpose(2, 3).reshape(count, 9, -1)
+    moved = tiles.gather(1, permutations[:, :, None].expand_as(tiles))
+    result = pixels.clone()
+    result[:, :3 * side, :3 * side] = moved.reshape(count, 3, 3, side, side, 3).transpose(2, 3).reshape(count, 3 * side, 3 * side, 3)
     return result

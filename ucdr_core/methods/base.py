@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from ..backbones import ResidualAdapter, SpatialAttention
+from ..losses import dropout, sent
 
 
 class OptionError(ValueError):
@@ -32,8 +33,8 @@ class OptionError(ValueError):
 class Batch:
     """Samples of a training step, in blocks of equal size; labels (B,) number the seen classes.
 
-    inputs (B, ...); photos (B,) bool, on the CPU, so that sorting samples by it never waits for a device; domains (B,) number the
-    training domains.  The blocks are, by `Method.batches`:
+    inputs (B, ...); photos (B,) bool and domains (B,), which number the training domains, are on the CPU, so that sorting
+    samples by them never waits for a device.  The blocks are, by `Method.batches`:
         domains    one block for each training domain
         triplets   anchors (sketches), positives (photos of the same class), negatives (photos of other classes, or unlabelled
                    ones, whose label is -1)
@@ -72,6 +73,7 @@ class Method(nn.Module):
     wants_jigsaw: ClassVar[bool] = False
     wants_unlabelled: ClassVar[bool] = False  # True: trains on photos of validation and test classes too, without their labels
     wants_positions: ClassVar[bool] = False  # False: only the average over positions of a frozen trunk's map is used
+    wants_layers: ClassVar[bool] = False  # True: with the option `fully_connected` the trunk's own (VGG-16) are given as `layers`
     wants_teacher: ClassVar[bool] = False  # True: the trunk's ImageNet classifier is given to the constructor as `teacher`
     frozen_features: ClassVar[bool] = False  # True: defined on features that it does not train, so the trunk must be frozen
     closed_form: ClassVar[bool] = False  # True: `fit_features` solves for the weights, nothing is trained in steps
@@ -97,6 +99,12 @@ class Method(nn.Module):
         """inputs (B, ...) as training gets them, photos (B,) bool on the CPU, a space of `spaces` -> (B, D)."""
         raise NotImplementedError
 
+    def draw_with(self, random: np.random.Generator) -> None:
+        """Gives the generator to the layers that draw without being handed it (dropout between VGG's fully connected layers)."""
+        for module in self.modules():
+            if isinstance(module, FullyConnected):
+                module.random = random
+
     def negative_classes(self) -> np.ndarray | None:
         """(C, C) probabilities that a class is the negative's for an anchor of each class; None: every photo is as likely."""
         return None
@@ -113,17 +121,45 @@ class Method(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Trained part of the trunk, attention if asked, average pooling, and the adapter: inputs (B, ...) -> g (B, channels)."""
+    """Trained part of the trunk, attention if asked, average pooling, and the adapter: inputs (B, ...) -> g (B, width).
 
-    def __init__(self, upper: nn.Module, channels: int, adapter_rank: int, attention: bool = False):
+    With the trunk's own fully connected layers (VGG-16) these take the map whole, in the place of pooling and adapter.
+    """
+
+    def __init__(self, upper: nn.Module, channels: int, adapter_rank: int, attention: bool = False, layers: FullyConnected | None = None):
         super().__init__()
-        self.upper = upper
+        self.upper, self.layers = upper, layers
         self.attention = SpatialAttention(channels) if attention else None
-        self.adapter = shared_adapter(upper, channels, adapter_rank)
+        self.adapter = shared_adapter(upper, channels, adapter_rank) if layers is None else None
+        self.width = channels if layers is None else layers.width
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         maps = self.upper(inputs)
+        if self.layers is not None:
+            return self.layers(maps if self.attention is None else self.attention(maps))
         return self.adapter(self.attention.pooled(maps) if self.attention is not None else pooled(maps))
+
+
+class FullyConnected(nn.Module):
+    """The first two of VGG-16's three fully connected layers, ReLU and dropout after each: maps (B, 512, 7, 7) -> (B, 4096).
+
+    The layers are copies of the trunk's, with its ImageNet weights.  `random` draws the dropout; `Method.draw_with` gives it.
+    """
+
+    POSITIONS = 7
+
+    def __init__(self, layers: tuple[nn.Linear, nn.Linear], dropout: float = 0.5):
+        super().__init__()
+        self.layers = nn.ModuleList(copy.deepcopy(layer) for layer in layers)
+        self.dropout, self.width = dropout, layers[-1].out_features
+        self.random: np.random.Generator | None = None
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        x = nn.functional.adaptive_avg_pool2d(maps, self.POSITIONS).flatten(1)
+        for layer in self.layers:
+            x = layer(x).relu()
+            x = dropout(x, self.dropout, self.random) if self.training and self.random is not None else x
+        return x
 
 
 class Sides(nn.Module):
@@ -146,7 +182,7 @@ def by_side(inputs: torch.Tensor, photos: torch.Tensor, sketch: Callable, photo:
         return (sketch if sketches else photo)(inputs)
     if not photos[:sketches].any():  # sketches first, as in triplets and pairs: nothing need be copied
         return torch.cat([sketch(inputs[:sketches]), photo(inputs[sketches:])])
-    order = torch.cat([(~photos).nonzero()[:, 0], photos.nonzero()[:, 0]]).to(inputs.device)
+    order = sent(torch.cat([(~photos).nonzero()[:, 0], photos.nonzero()[:, 0]]).numpy(), inputs.device)
     both = torch.cat([sketch(inputs[order[:sketches]]), photo(inputs[order[sketches:]])])
     return torch.empty_like(both).index_copy(0, order, both)
 

@@ -46,8 +46,8 @@ class CuMix(Method):
         g = self.features(batch.inputs)
         plain = cosine_logits(self.semantic(g), self.class_vectors, options.temperature)
         # The two levels draw their partners and shares independently.
-        image_level = draw_mixing(batch.domains, beta, gamma, random, g.dtype)
-        feature_level = draw_mixing(batch.domains, beta, gamma, random, g.dtype)
+        image_level = draw_mixing(batch.domains, beta, gamma, random, g)
+        feature_level = draw_mixing(batch.domains, beta, gamma, random, g)
         return {
             "ce": nn.functional.cross_entropy(plain, batch.labels),
             "mixed_images": options.eta_image * mixed(self.features(image_level.of(batch.inputs)), image_level),

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from ..losses import cosine_distance, dropout, reverse_gradient, triplet_loss
-from .base import Batch, Encoder, Method, Sides
+from .base import Batch, Encoder, FullyConnected, Method, Sides
 
 
 def ramp(iteration: int) -> float:
@@ -52,17 +52,19 @@ class Doodle(Method):
         negatives: Literal["semantic", "uniform"] = "semantic"
         negative_scale: float = 0.1
         distance: Literal["euclidean", "cosine"] = "euclidean"
+        fully_connected: bool = False  # VGG-16's own layers between attention and embedding, as in the code
         adapter_rank: int = 32  # frozen regime only
 
     batches = "triplets"
     uses_class_vectors = True
     wants_positions = True
+    wants_layers = True
 
-    def __init__(self, upper: nn.Module, channels: int, class_vectors: torch.Tensor, options: Options):
+    def __init__(self, upper: nn.Module, channels: int, class_vectors: torch.Tensor, options: Options, layers: FullyConnected | None = None):
         super().__init__(upper, channels, class_vectors, options)
         words = class_vectors.shape[1]
-        encoder = Encoder(upper, channels, options.adapter_rank, options.attention)
-        self.encode = Sides(nn.Sequential(encoder, nn.Linear(channels, options.dim)), options.shared)  # psi, phi
+        encoder = Encoder(upper, channels, options.adapter_rank, options.attention, layers)
+        self.encode = Sides(nn.Sequential(encoder, nn.Linear(encoder.width, options.dim)), options.shared)  # psi, phi
         self.domain = nn.ModuleList([nn.Linear(options.dim, 64), nn.Linear(64, 64), nn.Linear(64, 1)])  # f
         widths = [options.dim, *[words] * options.decoder_layers]
         self.decoder = nn.ModuleList(nn.Linear(*pair) for pair in zip(widths, widths[1:]))  # g

@@ -10,11 +10,12 @@ import copy
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
-from ..losses import cosine_logits
+from ..losses import cosine_logits, sent
 from .base import Batch, Encoder, Method
 
 
@@ -68,10 +69,10 @@ class EISNet(Method):
 
     def losses(self, batch: Batch, random) -> dict[str, torch.Tensor]:
         options = self.options
-        shuffled = torch.from_numpy(random.random(len(batch.labels)) < options.jigsaw_share).to(batch.labels.device)
+        drawn = random.random(len(batch.labels)) < options.jigsaw_share
+        shuffled, whole = sent(drawn, batch.labels.device), sent(np.flatnonzero(~drawn), batch.labels.device)
         inputs = torch.where(shuffled.view(-1, *[1] * (batch.inputs.ndim - 1)), batch.jigsaw_inputs, batch.inputs)
         g = self.features(inputs)
-        whole = ~shuffled
         terms = {
             "ce": functional.cross_entropy(cosine_logits(self.semantic(g), self.class_vectors, options.temperature), batch.labels),
             "jigsaw": options.weight_jigsaw * functional.cross_entropy(self.jigsaw(g), torch.where(shuffled, batch.jigsaw_labels, 0)),

@@ -14,6 +14,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from .. import parallel
+from ..losses import sent
 from .base import Batch, Encoder, Method, pooled
 
 
@@ -32,7 +34,7 @@ class ConditionedSqueeze(nn.Module):
         self.weight = nn.Parameter(torch.zeros(squeeze.out_channels))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.squeeze(x) + (self.indicator.photos.to(x) * self.weight)[:, :, None, None]
+        return self.squeeze(x) + (parallel.share(self.indicator.photos, len(x)).to(x) * self.weight)[:, :, None, None]
 
 
 class ConditionedExcitation(nn.Module):
@@ -100,7 +102,7 @@ class SAKE(Method):
 
     def hidden(self, inputs: torch.Tensor, photos: torch.Tensor) -> torch.Tensor:
         """(B, D), before it is scaled to length 1."""
-        self.shown.photos = photos[:, None].to(inputs.device)
+        self.shown.photos = sent(photos[:, None].numpy(), inputs.device)
         return self.project(self.excitation(self.encoder(inputs)))
 
     def embed(self, inputs: torch.Tensor, photos: torch.Tensor, space: str = "") -> torch.Tensor:
@@ -116,8 +118,8 @@ class SAKE(Method):
     def losses(self, batch: Batch, random) -> dict[str, torch.Tensor]:
         h = self.hidden(batch.inputs, batch.photos)
         terms = {"ce": functional.cross_entropy(self.classifier(h), batch.labels)}
-        photos = batch.photos.to(h.device)
-        if self.options.weight_teacher and photos.any():  # photos only: the teacher never saw a sketch
+        if self.options.weight_teacher and batch.photos.any():  # photos only: the teacher never saw a sketch
+            photos = sent(batch.photos.nonzero()[:, 0].numpy(), h.device)
             wanted = self.teacher_logits(batch.inputs[photos], batch.labels[photos]).softmax(1)
             terms["teacher"] = self.options.weight_teacher * functional.cross_entropy(self.student(h[photos]), wanted)
         return terms

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from .base import Batch, Encoder, Method
+from .base import Batch, Encoder, FullyConnected, Method
 
 
 def contrastive(d: torch.Tensor, same: torch.Tensor, form: str, scale: float) -> torch.Tensor:
@@ -32,13 +32,17 @@ class Siamese(Method):
         form: Literal["exponential", "hinge"] = "exponential"
         scale: float = 500.0  # Q
         distance: Literal["euclidean", "cosine"] = "cosine"  # both rankings are computed there
+        fully_connected: bool = False  # VGG-16's own layers on the map, whose 4,096 features are compared
         adapter_rank: int = 32  # frozen regime only
+
+    wants_layers = True
 
     batches = "triplets"  # a sketch, a photo of its class, one of another: as many pairs of one class as of two
 
-    def __init__(self, upper: nn.Module, channels: int, class_vectors: torch.Tensor, options: Options):
+    def __init__(self, upper: nn.Module, channels: int, class_vectors: torch.Tensor, options: Options, layers: FullyConnected | None = None):
         super().__init__(upper, channels, class_vectors, options)
-        self.encode = nn.Sequential(Encoder(upper, channels, options.adapter_rank), nn.Linear(channels, options.dim))
+        encoder = Encoder(upper, channels, options.adapter_rank, layers=layers)
+        self.encode = encoder if layers is not None else nn.Sequential(encoder, nn.Linear(channels, options.dim))
 
     def embed(self, inputs: torch.Tensor, photos: torch.Tensor, space: str = "") -> torch.Tensor:
         return self.encode(inputs)

@@ -11,16 +11,16 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from .base import Batch, Encoder, Method, Sides
+from .base import Batch, Encoder, FullyConnected, Method, Sides
 
 
 class Backbone(nn.Module):
     """Penultimate features f (not negative, as after a ReLU) and the classifier on them."""
 
-    def __init__(self, upper: nn.Module, channels: int, classes: int, adapter_rank: int):
+    def __init__(self, upper: nn.Module, channels: int, classes: int, adapter_rank: int, layers: FullyConnected | None = None):
         super().__init__()
-        self.encoder = Encoder(upper, channels, adapter_rank)
-        self.classifier = nn.Linear(channels, classes)
+        self.encoder = Encoder(upper, channels, adapter_rank, layers=layers)
+        self.classifier = nn.Linear(self.encoder.width, classes)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         f = functional.relu(self.encoder(inputs))
@@ -31,17 +31,20 @@ class Simple(Method):
     @dataclass(frozen=True)
     class Options:
         shared: bool = True  # True: Simple SB, False: Simple DB
+        fully_connected: bool = False  # VGG-16's own layers on the map: its penultimate features have 4,096 dimensions
         adapter_rank: int = 32  # frozen regime only
 
+    wants_layers = True
     distance = "cosine"
 
-    def __init__(self, upper: nn.Module, channels: int, class_vectors: torch.Tensor, options: Options):
+    def __init__(self, upper: nn.Module, channels: int, class_vectors: torch.Tensor, options: Options, layers: FullyConnected | None = None):
         super().__init__(upper, channels, class_vectors, options)
-        self.channels = channels
-        self.backbone = Sides(Backbone(upper, channels, len(class_vectors), options.adapter_rank), options.shared)
+        backbone = Backbone(upper, channels, len(class_vectors), options.adapter_rank, layers)
+        self.width = backbone.encoder.width
+        self.backbone = Sides(backbone, options.shared)
 
     def embed(self, inputs: torch.Tensor, photos: torch.Tensor, space: str = "") -> torch.Tensor:
-        return self.backbone(inputs, photos)[:, :self.channels]
+        return self.backbone(inputs, photos)[:, :self.width]
 
     def losses(self, batch: Batch, random) -> dict[str, torch.Tensor]:
-        return {"ce": functional.cross_entropy(self.backbone(batch.inputs, batch.photos)[:, self.channels:], batch.labels)}
+        return {"ce": functional.cross_entropy(self.backbone(batch.inputs, batch.photos)[:, self.width:], batch.labels)}

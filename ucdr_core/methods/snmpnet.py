@@ -70,7 +70,7 @@ class SnMpNet(Method):
         options, a = self.options, self.class_vectors
         if options.mixing:
             beta, gamma = mixing_schedule(batch.epoch, options.beta, options.mixup_step)
-            mixing = draw_mixing(batch.domains, beta, gamma, random, batch.inputs.dtype)
+            mixing = draw_mixing(batch.domains, beta, gamma, random, batch.inputs)
         else:
             mixing = Mixing(torch.arange(len(batch.labels), device=a.device), torch.ones(len(batch.labels), dtype=a.dtype, device=a.device))
         x = mixing.of(batch.inputs) if options.mixing else batch.inputs  # equation 3

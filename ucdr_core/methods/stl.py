@@ -16,8 +16,8 @@ from torch import nn
 from torch.nn import functional
 
 from ..backbones import SpatialAttention
-from ..losses import cosine_distance, dropout, triplet_loss
-from .base import Batch, Method, Sides, shared_adapter
+from ..losses import cosine_distance, dropout, sent, triplet_loss
+from .base import Batch, FullyConnected, Method, OptionError, Sides, shared_adapter
 
 
 def calibration_loss(probabilities: torch.Tensor, seen: int, margin: float) -> torch.Tensor:
@@ -42,7 +42,7 @@ def photo_triplets(labels: torch.Tensor, random: np.random.Generator) -> tuple[t
         return np.where(allowed, random.random(allowed.shape), -1).argmax(1)
 
     positives, negatives = drawn(same[anchors]), drawn(values[anchors, None] != values)
-    return tuple(torch.from_numpy(rows).to(labels.device) for rows in (anchors, positives, negatives))
+    return tuple(sent(rows, labels.device) for rows in (anchors, positives, negatives))
 
 
 class Trunk(nn.Module):
@@ -77,21 +77,29 @@ class STL(Method):
         weight_calibration: float = 0.1  # omega_2: .1 Sketchy, .5 TU-Berlin; 0: inductive, no unlabelled photo is used
         anchors: Literal["sketches", "photos"] = "sketches"  # photos: photos, the pseudo-labelled ones too, may be anchors as well
         distance: Literal["euclidean", "cosine"] = "cosine"
+        fully_connected: bool = False  # the shared layers start as VGG-16's own (ImageNet)
         adapter_rank: int = 32  # frozen regime only
 
+    wants_layers = True
     batches = "triplets"
     uses_class_vectors = True
     wants_positions = True
     wants_unlabelled = True
     transductive = True
 
-    def __init__(self, upper: nn.Module, channels: int, class_vectors: torch.Tensor, options: Options, unseen_vectors: torch.Tensor):
+    def __init__(self, upper: nn.Module, channels: int, class_vectors: torch.Tensor, options: Options, unseen_vectors: torch.Tensor,
+                 layers: FullyConnected | None = None):
         super().__init__(upper, channels, class_vectors, options)
         self.register_buffer("unseen_vectors", unseen_vectors)
         self.wants_unlabelled = self.transductive = options.weight_calibration > 0
         trunk = Trunk(upper, channels, options.positions, options.adapter_rank)
         widths = [channels * options.positions ** 2, options.hidden, options.hidden, options.dim]
         mlp = nn.ModuleList(nn.Linear(*pair) for pair in zip(widths, widths[1:]))
+        if layers is not None:
+            if widths[:3] != [channels * FullyConnected.POSITIONS ** 2, layers.width, layers.width]:
+                raise OptionError(f"stl: fully_connected needs positions {FullyConnected.POSITIONS} and hidden {layers.width}, those of VGG-16")
+            for layer, pretrained in zip(mlp, layers.layers):
+                layer.load_state_dict(pretrained.state_dict())
         self.trunk = Sides(trunk, shared=options.network == "shared")
         self.mlp = nn.ModuleList(Sides(layer, shared=options.network != "separate") for layer in mlp)
         self.zeta = nn.Linear(options.dim, options.prototype_dim)

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from ..losses import sent
 from .base import Batch, Method, Sides, mlp, scaled_features
 
 
@@ -33,7 +34,7 @@ def kronecker(u: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
 def stochastic_bits(logits: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
     """Bits that are 1 with probability sigmoid(logits); their gradient is that of the probability (straight through)."""
     p = logits.sigmoid()
-    drawn = torch.from_numpy(random.random(tuple(p.shape))).to(p.device, p.dtype)
+    drawn = sent(random.random(tuple(p.shape)), p.device, p.dtype)
     return (p > drawn).to(p) + p - p.detach()
 
 

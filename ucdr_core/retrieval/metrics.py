@@ -55,7 +55,7 @@ class Scores:
 
 def evaluate(
     query_embeddings, query_labels, gallery_embeddings, gallery_labels, distance: str = "euclidean", *,
-    precision_at=(100, 200), arithmetic: str = "auto", block_mb: int = 64, progress: bool = False,
+    precision_at=(100, 200), arithmetic: str = "auto", block_mb: int | None = None, progress: bool = False, device: str = "cpu",
 ) -> Scores:
     """Ranks the gallery for each query and scores the ranking.
 
@@ -63,7 +63,8 @@ def evaluate(
     distance      "euclidean", or "cosine" (an all-zero embedding has similarity 0 to everything)
     precision_at  ranks K of `prec_K`
     arithmetic    "float64", "float32", or "auto": float64 up to FLOAT64_PAIRS pairs
-    block_mb      memory for one block of scores
+    block_mb      memory for one block of scores; default: 64, on a GPU 1,024
+    device        where scores are computed and sorted
 
     Raises ValueError saying which array is wrong and how.
     """
@@ -75,6 +76,7 @@ def evaluate(
         raise ValueError(f"unknown distance {distance!r}; known: {', '.join(DISTANCES)}")
     if arithmetic == "auto":
         arithmetic = "float64" if len(queries) * len(gallery) <= FLOAT64_PAIRS else "float32"
+    block_mb = block_mb or (1024 if torch.device(device).type == "cuda" else 64)
     dtype = {"float64": torch.float64, "float32": torch.float32}[arithmetic]
 
     # Columns of one class side by side: a class's relevant scores are then one slice.
@@ -83,7 +85,7 @@ def evaluate(
     query_codes, gallery_codes = codes[:len(queries)], codes[len(queries):]
     by_class = np.argsort(gallery_codes, kind="stable")
     starts = np.searchsorted(gallery_codes[by_class], np.arange(len(classes) + 1))
-    gallery = _rows(gallery, by_class, dtype, distance)
+    gallery = _rows(gallery, by_class, dtype, distance, device)
     half_square = gallery.square().sum(1) / 2 if distance == "euclidean" else None
 
     names = ("map_all", "map_200", "map_200_k", "map_200_min", "map_200_voc", "map_all_voc", *(f"prec_{k}" for k in precision_at))
@@ -101,7 +103,7 @@ def evaluate(
             size = max(1, min(len(members), block_mb * 1_000_000 // bytes_per_query))
             for block in np.array_split(members, -(-len(members) // size)):
                 # Monotone in the distance: q.g - |g|^2 / 2 falls as |q - g| grows, and q.g is the cosine of unit vectors.
-                scores = _rows(queries, block, dtype, distance) @ gallery.T
+                scores = _rows(queries, block, dtype, distance, device) @ gallery.T
                 if half_square is not None:
                     scores -= half_square
                 relevant = scores[:, first:last].sort(dim=1, descending=True).values
@@ -158,8 +160,8 @@ def _sorted(scores: torch.Tensor, pool: ThreadPoolExecutor) -> torch.Tensor:
     return scores
 
 
-def _rows(embeddings: np.ndarray, rows: np.ndarray, dtype: torch.dtype, distance: str) -> torch.Tensor:
-    chosen = torch.from_numpy(np.ascontiguousarray(embeddings[rows])).to(dtype)
+def _rows(embeddings: np.ndarray, rows: np.ndarray, dtype: torch.dtype, distance: str, device: str) -> torch.Tensor:
+    chosen = torch.from_numpy(np.ascontiguousarray(embeddings[rows])).to(device, dtype)
     return torch.nn.functional.normalize(chosen, dim=1, eps=1e-300 if dtype == torch.float64 else 1e-30) if distance == "cosine" else chosen
 
 
