@@ -237,7 +237,7 @@ class Differences:
 
 PAPERS = ("snmpnet", "doodle", "stl", "strad")
 ACROSS = ("league", "audit")  # comparisons across the papers, on the embedded data
-REAL = ("sketchy25",)  # on pictures that are not embedded
+REAL = ("sketchy25", "pacs")  # on pictures that are not embedded
 
 
 def load(paper: str):

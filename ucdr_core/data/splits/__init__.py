@@ -79,8 +79,12 @@ def names() -> list[str]:
 def load(name_or_path: str | Path) -> Split:
     """The shipped split of this name, or the one in a JSON file: {"train": [...], "val": [...], "test": [...], "words": {...}}.
 
+    "pacs_without_A_B" is a split of PACS by its two unseen classes.
+
     Raises DataError where there is no such split, or where the file is not one.
     """
+    if str(name_or_path).startswith("pacs_without_"):
+        return pacs(*str(name_or_path).removeprefix("pacs_without_").split("_"))
     path = Path(name_or_path).expanduser()
     if not path.suffix == ".json":
         path = FOLDER / f"{name_or_path}.json"
@@ -100,6 +104,16 @@ def load(name_or_path: str | Path) -> Split:
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is no split file ({error}); it needs the lists 'train', 'val' and 'test'") from error
     return Split(content.get("name", path.stem), source=str(content.get("source", "")), words=words, **parts)
+
+
+PACS = ("dog", "elephant", "giraffe", "guitar", "horse", "house", "person")
+
+
+def pacs(*unseen: str) -> Split:
+    """Five classes of PACS are seen and these are not; none is left for validation.  Raises DataError for an unknown class."""
+    if unknown := set(unseen) - set(PACS):
+        raise DataError(f"PACS has no class {_some(unknown)}; it has {', '.join(PACS)}")
+    return Split("pacs_without_" + "_".join(unseen), tuple(c for c in PACS if c not in unseen), (), unseen, "two of the seven classes unseen")
 
 
 def draw(classes, seed: int = 0, unseen: float = 0.25, validation: float = 0.125) -> Split:
