@@ -44,7 +44,7 @@ def guard(notebook: dict) -> list[str]:
 
 
 def test_there_are_notebooks():
-    assert {p.name for p in NOTEBOOKS if p.parent.name == "notebooks"} == {"run.ipynb", "emoji.ipynb", "real.ipynb", "league.ipynb", "audit.ipynb"}
+    assert {p.name for p in NOTEBOOKS if p.parent.name == "notebooks"} == {"run.ipynb", "emoji.ipynb", "real.ipynb", "pacs.ipynb", "reproduce.ipynb", "league.ipynb", "audit.ipynb"}
     for paper in papers.PAPERS:
         walk = {p.name for p in NOTEBOOKS if p.parent.name == paper}
         assert walk == {"1_method.ipynb", "2_tables.ipynb", "3_figures.ipynb", "4_differences.ipynb"}, paper

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -70,6 +71,134 @@ def straightforward(q: np.ndarray, q_labels: np.ndarray, g: np.ndarray, g_labels
 
 def _peak_mb() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+# ----------------------------------------------------------------------------------------------------------- training
+
+def train(device: str, backbone: str, size_px: int, batch: int, seconds: float, workers: int, precision: str, compiled: bool, weights: str = "random") -> None:
+    """Images per second of a whole training loop (SnMpNet, two domains), and its ratios to two others in the same run.
+
+    full        this book's loop: uint8 cache, augmentation on the device, autocast, channels_last on a GPU
+    model alone one batch that stays on the device, the same method, loss, optimiser and precision
+    straight    the published codes' way: float32, NCHW, PIL transforms in worker processes, a value read back each step
+    """
+    from .batches import Batches
+    from .plan import timed
+    from .runs import Store, TrainSpec, prepare, surroundings
+    from .training import Recipe, Stepper
+
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["UCDR_HOME"] = folder
+        root = _pictures(Path(folder) / "pictures", max(4 * batch, 256))
+        spec = TrainSpec.from_mapping({
+            "method": "snmpnet", "dataset": "folders", "data_root": str(root), "split": None, "backbone": backbone, "weights": weights,
+            "regime": "finetune", "size_px": size_px, "precision": precision, "invert_domains": ["sketch"],
+            "recipe": {"batch_size": batch, "selection": "last"}})
+        print(f"{surroundings(device)['device']}, torch {torch.__version__}: SnMpNet on {backbone}, {size_px} px, batch {batch}, {precision}"
+              f"{', compiled' if compiled else ''}", flush=True)
+        training = spec.training()
+        method, feed = prepare(spec, device, False, Store())
+        recipe = Recipe(batch_size=batch)
+        stepper = Stepper(method, Batches(method, training, batch), feed, recipe, 0, compiled)
+        steps = (terms for number in range(10 ** 9) for terms in stepper.epoch(number))
+        full = _rate(lambda: next(steps), batch, seconds, device, timed)
+        print(f"full loop        {full:10.1f} images/s", flush=True)
+        rows = next(stepper.batches.epoch(np.random.default_rng(0), np.random.default_rng(0)))
+        resident = stepper.batch(rows, 5, 0)
+
+        def alone() -> None:
+            with feed.computing():
+                loss = sum(method.losses(resident, stepper.random).values())
+            stepper.optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            stepper.optimiser.step()
+
+        model = _rate(alone, batch, seconds, device, timed)
+        print(f"model alone      {model:10.1f} images/s   full loop: {full / model:.0%} of it (goal: 90%)", flush=True)
+        del stepper, steps, method, feed, resident
+        straight = _rate(_straightforward_training(root, spec, device, workers), batch, seconds, device, timed)
+        print(f"straightforward  {straight:10.1f} images/s   full loop: {full / straight:.1f} times it (goal: 10 on a GPU), {workers} workers", flush=True)
+
+
+def _rate(step, batch: int, seconds: float, device: str, timed) -> float:
+    """Images per second of steps that take at least so many seconds, after three that do not count."""
+    timed(lambda: [step() for _ in range(3)], device)
+    one = max(timed(step, device), 1e-4)
+    count = max(3, int(seconds / one))
+    return batch * count / timed(lambda: [step() for _ in range(count)], device)
+
+
+CLASSES = ("bird", "car", "cat", "dog", "fish", "house", "moon", "tree")
+
+
+def _pictures(root: Path, count: int, side: int = 256) -> Path:
+    """JPEG photos and PNG sketches, half of each, of no content but of the real files' size and cost to decode."""
+    from PIL import Image
+
+    random = np.random.default_rng(0)
+    for number in range(count):
+        for domain, suffix in (("photo", "jpg"), ("sketch", "png")):
+            path = root / domain / CLASSES[number % len(CLASSES)] / f"{number}.{suffix}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            coarse = random.integers(0, 255, (16, 16, 3), np.uint8) if domain == "photo" else random.choice([0, 255], (16, 16, 1), p=[0.1, 0.9]).repeat(3, 2)
+            Image.fromarray(coarse.astype(np.uint8)).resize((side, side), Image.Resampling.BICUBIC).save(path)
+    return root
+
+
+class _Folder(torch.utils.data.Dataset):
+    """A file, opened and transformed when it is asked for: what a straightforward loop does."""
+
+    def __init__(self, paths: list[Path], size_px: int):
+        from . import torchvision_guard  # noqa: F401
+        from torchvision import transforms
+
+        self.paths = paths
+        self.transform = transforms.Compose([
+            transforms.RandomResizedCrop(size_px, (0.8, 1.0)), transforms.RandomHorizontalFlip(), transforms.ColorJitter(0.4, 0.4, 0.4, 0.4),
+            transforms.ToTensor(), transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))])
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        from PIL import Image
+
+        return self.transform(Image.open(self.paths[index]).convert("RGB"))
+
+
+def _straightforward_training(root: Path, spec, device: str, workers: int):
+    """One step of it, as a function."""
+    from dataclasses import replace
+
+    from .methods import Batch
+    from .runs import Store, prepare
+    from .training import Recipe, _optimiser
+
+    batch = spec.recipe["batch_size"]
+    method, _ = prepare(replace(spec, precision="float32"), device, False, Store())
+    method = method.to(memory_format=torch.contiguous_format).train()
+    optimiser, random = _optimiser(method, Recipe()), np.random.default_rng(0)
+    loaders = [torch.utils.data.DataLoader(_Folder(sorted((root / domain).glob("*/*")), spec.size_px), batch // 2, shuffle=True, num_workers=max(1, workers // 2),
+                                           drop_last=True, persistent_workers=True) for domain in ("photo", "sketch")]
+
+    def endless(loader):
+        while True:
+            yield from loader
+
+    streams = [endless(loader) for loader in loaders]
+    photos, labels = torch.arange(batch) < batch // 2, torch.zeros(batch, dtype=torch.int64)
+
+    def step() -> None:
+        x = torch.cat([next(stream) for stream in streams]).to(device)
+        terms = method.losses(Batch(x, labels.to(device), photos, (~photos).int(), epoch=5), random)
+        optimiser.zero_grad()
+        loss = sum(terms.values())
+        loss.backward()
+        optimiser.step()
+        for term in terms.values():
+            term.item()
+
+    return step
 
 
 # ----------------------------------------------------------------------------------------------------------- numerics

@@ -24,6 +24,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (DataError, OptionError, RecordError, WeightsError, FileNotFoundError) as error:
         print(f"ucdr {options.verb}: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # `ucdr ... | head` has seen enough
+        sys.stdout = None
+        return 0
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return 130
@@ -102,7 +105,10 @@ def _add_run(verbs) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE",
                         help="any other value: a spec's (regime=finetune), a method option's (options.kappa=4) or the recipe's (recipe.lr=1e-3)")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1; default: cuda for a published data set where there is a GPU, else cpu")
+    parser.add_argument("--gpus", type=int, default=1, help="GPUs that train this run together (torchrun); part of the spec as world_size")
+    parser.add_argument("--compile", action="store_true", help="put the trained trunk through torch.compile")
+    parser.add_argument("--plan", action="store_true", help="print what the run will take, and stop")
     parser.add_argument("--no-notebook", action="store_true", help="train in this process instead of through papermill")
     parser.add_argument("--json", action="store_true", help="print the scores as one JSON object")
     parser.epilog += "\n\nspec values: " + ", ".join(f.name for f in fields(TrainSpec))
@@ -113,7 +119,7 @@ def spec_from_options(options):
     """The TrainSpec that `ucdr run`'s options mean."""
     from .data import DataError, load
     from .methods import OptionError
-    from .papers import embedded
+    from .papers import embedded, full
     from .runs import TrainSpec
 
     manifest = load(options.dataset, options.data_root)
@@ -132,13 +138,17 @@ def spec_from_options(options):
     else:
         domains = tuple(d for d in manifest.domains if d != query)
     emoji = options.dataset.startswith("emoji")
+    generalised = options.protocol in ("zs_sbir", "gzs_sbir")
     values = {
         "method": options.method, "dataset": options.dataset, "data_root": options.data_root,
         "split": options.split or ("emoji" if emoji else None), "train_domains": domains, "gallery_domain": gallery, "seed": options.seed,
-        "gallery_held_out": 0.0 if options.protocol in ("zs_sbir", "gzs_sbir") else 0.25 if emoji else 0.08,
-        "classes_left_out": 0.2 if options.protocol == "gzs_sbir" else 0.0,
         **embedded.defaults(options.method, real=not emoji),
     }
+    if options.dataset in [name for name, _ in full.DATASETS.values()]:  # the paper's recipe
+        values |= {name: value for name, value in full.defaults(options.method, options.dataset, domains).items() if name != "gallery_domain"}
+        values["split"] = options.split or values["split"]
+    values |= {"gallery_held_out": 0.0 if generalised else 0.25 if emoji else 0.08, "classes_left_out": 0.2 if options.protocol == "gzs_sbir" else 0.0,
+               "world_size": options.gpus}
     for assignment in options.set:
         name, sign, text = assignment.partition("=")
         if not sign:
@@ -159,6 +169,15 @@ def spec_from_options(options):
     return TrainSpec.from_mapping(values)
 
 
+def default_device(dataset: str) -> str:
+    """Embedded and own pictures are trained on frozen features, where a CPU is enough."""
+    import torch
+
+    from .data.published import PUBLISHED
+
+    return "cuda" if dataset in PUBLISHED and torch.cuda.is_available() else "cpu"
+
+
 def _run(options) -> int:
     from .data import protocols
     from .runs import Store
@@ -176,11 +195,21 @@ def _run(options) -> int:
           f"in {', '.join(training.domains)}; split {training.split.name}"
           + (f" ({training.split.source})" if training.split.source else "")
           + f"\nvalidation classes: {', '.join(training.split.val) or 'none'}\nunseen classes: {', '.join(training.split.test)}", file=say, flush=True)
-    store = Store()
+    device, store = options.device or default_device(options.dataset), Store()
+    if options.plan or not store.folder(spec).exists():
+        from .plan import plan
+
+        print("\n".join(plan(spec, device, progress=not options.json, store=store).lines()), file=say, flush=True)
+        if device.startswith("cuda"):
+            import torch
+
+            torch.cuda.empty_cache()  # the run has a process of its own
+    if options.plan:
+        return 0
     if options.no_notebook:
-        record = store.make(spec, device=options.device)
+        record = store.make(spec, device=device, compiled=options.compile)
     else:
-        record = _through_papermill(spec, options.device)
+        record = _through_papermill(spec, device, options.compile)
     if options.json:
         print(json.dumps({"run": record.key, "folder": str(record.folder), "scores": {e.name: record.scores(e.name) for e in asked}}, indent=1))
     else:
@@ -192,7 +221,7 @@ def _run(options) -> int:
     return 0
 
 
-def _through_papermill(spec, device: str):
+def _through_papermill(spec, device: str, compiled: bool):
     """Executes the run notebook; its executed copy is kept beside the record."""
     import papermill
 
@@ -204,7 +233,7 @@ def _through_papermill(spec, device: str):
     executed = store.root / f".{spec.key}.ipynb"
     try:
         papermill.execute_notebook(
-            str(paths.run_notebook()), str(executed), parameters={"spec": json.dumps(spec.mapping()), "device": device},
+            str(paths.run_notebook()), str(executed), parameters={"spec": json.dumps(spec.mapping()), "device": device, "compiled": compiled},
             kernel_name="python3", cwd=str(paths.run_notebook().parent), progress_bar=False, stderr_file=sys.stderr, log_output=False)
     except papermill.PapermillExecutionError as error:
         raise SystemExit(f"the run failed; its notebook is {executed}\n{error.ename}: {error.evalue}") from error
@@ -218,17 +247,38 @@ def _add_reproduce(verbs) -> None:
 
     parser = _verb(verbs, "reproduce", "Make every run of a paper, or of all, that is not done yet.", "ucdr reproduce --paper snmpnet")
     parser.add_argument("--paper", default="all", choices=["all", *PAPERS, *ACROSS, *REAL], help="default: all that is on the embedded data")
+    parser.add_argument("--tier", default="E", choices=["E", "P"], help="E: on the embedded data; P: on the papers' data with their recipes")
     parser.add_argument("--jobs", type=int, help="runs at a time; default: one per core")
+    parser.add_argument("--gpus", type=int, default=0, help="one run at a time on each of so many GPUs")
+    parser.add_argument("--only", nargs="+", metavar="KEY", help="of these runs alone")
+    parser.add_argument("--list", action="store_true", help="print the runs and whether each is done, and stop")
     parser.set_defaults(do=_reproduce)
 
 
 def _reproduce(options) -> int:
-    from . import papers
-    from .reproduce import reproduce
+    from .methods import OptionError
+    from .reproduce import log_of, matrix, reproduce
+    from .runs import Store, describe
 
-    failures = reproduce(papers.specs_of(*((*papers.PAPERS, *papers.ACROSS) if options.paper == "all" else [options.paper])), options.jobs)
+    specs = {spec.key: spec for spec in matrix(options.paper, options.tier)}
+    if options.only:
+        if unknown := set(options.only) - set(specs):
+            raise OptionError(f"no such run of {options.paper}, tier {options.tier}: {', '.join(sorted(unknown))}; `--list` prints them")
+        specs = {key: specs[key] for key in options.only}
+    if options.list:
+        for key, spec in specs.items():
+            print(key, "done" if Store().folder(spec).exists() else "todo", describe(spec))
+        return 0
+    if options.gpus:
+        import torch
+
+        if options.gpus > torch.cuda.device_count():
+            raise OptionError(f"--gpus {options.gpus}: this machine has {torch.cuda.device_count()}")
+    failures = reproduce(list(specs.values()), options.jobs, gpus=options.gpus)
     for spec, problem in failures:
-        print(f"FAILED {spec.key} {spec.method} {spec.dataset} seed {spec.seed}\n{problem}", file=sys.stderr)
+        print(f"FAILED {spec.key} {describe(spec)}: {problem.strip().splitlines()[-1]}\n  log: {log_of(spec)}", file=sys.stderr)
+    if failures:
+        print(f"{len(failures)} of {len(specs)} runs failed; the same command tries them again", file=sys.stderr)
     return 1 if failures else 0
 
 
@@ -331,12 +381,20 @@ def _table(options) -> int:
 # -------------------------------------------------------------------------------------------------------------- bench
 
 def _add_bench(verbs) -> None:
-    parser = _verb(verbs, "bench", "Measure this machine: exact retrieval metrics at full size and against scikit-learn; or how far numbers move between instruction sets.",
-                   "ucdr bench retrieval")
-    parser.add_argument("what", choices=["retrieval", "numerics"])
-    parser.add_argument("--queries", type=int, default=92_000)
-    parser.add_argument("--gallery", type=int, default=54_000)
-    parser.add_argument("--dimension", type=int, default=512)
+    parser = _verb(verbs, "bench", "Measure this machine: exact retrieval metrics against scikit-learn; the training loop against the model alone and a "
+                   "straightforward loop; or how far numbers move between instruction sets.", "ucdr bench train --device cuda")
+    parser.add_argument("what", choices=["retrieval", "train", "numerics"])
+    parser.add_argument("--queries", type=int, default=92_000, help="retrieval")
+    parser.add_argument("--gallery", type=int, default=54_000, help="retrieval")
+    parser.add_argument("--dimension", type=int, default=512, help="retrieval")
+    parser.add_argument("--device", help="train; default: cuda where there is a GPU")
+    parser.add_argument("--backbone", default="se_resnet50", help="train")
+    parser.add_argument("--size-px", type=int, default=224, help="train")
+    parser.add_argument("--batch-size", type=int, default=64, help="train")
+    parser.add_argument("--precision", help="train; default: bfloat16 on a GPU, else float32")
+    parser.add_argument("--compile", action="store_true", help="train")
+    parser.add_argument("--workers", type=int, default=8, help="train: processes of the straightforward loop")
+    parser.add_argument("--seconds", type=float, default=60, help="train: of each of the three measurements")
     parser.set_defaults(do=_bench)
 
 
@@ -345,8 +403,14 @@ def _bench(options) -> int:
 
     if options.what == "numerics":
         bench.numerics()
-    else:
+    elif options.what == "retrieval":
         bench.retrieval(options.queries, options.gallery, options.dimension)
+    else:
+        import torch
+
+        device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        bench.train(device, options.backbone, options.size_px, options.batch_size, options.seconds, options.workers,
+                    options.precision or ("bfloat16" if device.startswith("cuda") else "float32"), options.compile)
     return 0
 
 

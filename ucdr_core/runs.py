@@ -31,7 +31,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from . import backbones, data, features, parallel, paths, semantics
-from .data import protocols
+from .data import protocols, published
 from .methods import METHODS, Method, OptionError, from_mapping
 from .methods.base import FullyConnected
 from .retrieval import metrics
@@ -128,7 +128,8 @@ class TrainSpec:
         return json.loads(json.dumps(asdict(self)))
 
     def manifest(self) -> data.Manifest:
-        return _manifest(self.dataset, self.data_root)
+        root = str(paths.data(self.dataset)) if self.data_root is None and self.dataset in published.PUBLISHED else self.data_root
+        return _manifest(self.dataset, root)  # the root by name, so that another $UCDR_DATA is another manifest
 
     def class_split(self) -> data.Split:
         manifest = self.manifest()
