@@ -1,11 +1,15 @@
 """Several processes that train together give what one gives at the same batch."""
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
 
-from ucdr_core import parallel
+from ucdr_core import data, features, parallel, runs
+from ucdr_core.batches import Batches
 from ucdr_core.methods import OptionError
 from ucdr_core.runs import Store, TrainSpec
+from ucdr_core.training import Recipe, Stepper
 
 
 @pytest.fixture
@@ -56,3 +60,35 @@ def test_batch_normalisation_on_several_cpus_is_refused_with_what_to_do(small):
     spec = TrainSpec.from_mapping({**small, "regime": "last-blocks", "world_size": 2})
     with pytest.raises(RuntimeError, match="train this trunk with world_size 1"):
         Store().make(spec, progress=False)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.parametrize("method", ["snmpnet", "cumix", "eisnet", "doodle", "sake", "simple"])
+def test_steps_on_a_gpu_never_wait_for_it(small, method):
+    """Pixels on the device, augmentation, bfloat16: CUDA refuses whatever synchronises."""
+    spec = TrainSpec.from_mapping({**small, "method": method, "regime": "finetune", "precision": "bfloat16"})
+    made, feed = runs.prepare(spec, "cuda", False)
+    recipe = Recipe(**spec.recipe)
+    stepper = Stepper(made, Batches(made, spec.training(), recipe.batch_size), feed, recipe, 0)
+    steps = stepper.epoch(0)
+    next(steps)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        next(steps)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_pixels_that_are_gathered_ahead_are_the_rows_that_were_asked_for(tree, monkeypatch):
+    """One batch in advance, by another thread, as where the pictures do not fit on the device."""
+    source = features.pixels(data.folders(tree), 16, progress=False)
+    pixels = features.Pixels(source, "cpu")
+    pixels._pool = ThreadPoolExecutor(1)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)  # needs CUDA
+    one, two = np.array([3, 1]), np.array([5])
+    pixels.ahead(one)
+    pixels.ahead(two)
+    for rows in (one, two, np.array([3, 1])):
+        np.testing.assert_array_equal(pixels[rows].numpy(), source[rows])
+    assert not pixels._pending
