@@ -91,6 +91,13 @@ def test_the_same_spec_runs_on_the_true_layout(sketchy, method):
     assert 0 < record.scores("zs_sbir:sketch:unseen")["map_all"] < 1
 
 
+def test_run_takes_the_papers_recipe_for_a_published_data_set(sketchy, capsys):
+    arguments = ["run", "snmpnet", "--dataset", "sketchy", "--device", "cpu", "--plan", "--set", "weights=random", "--set", "size_px=32"]
+    assert cli.main(arguments) == 0
+    said = capsys.readouterr().out
+    assert "500 images" in said and "5 steps of 64 samples an epoch, at most 100 epochs" in said and "split sketchy_yelamarthi" in said
+
+
 def test_tier_p_says_what_is_missing(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("UCDR_DATA", str(tmp_path))
     assert cli.main(["reproduce", "--paper", "doodle", "--tier", "P", "--list"]) == 2

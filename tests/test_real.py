@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from ucdr_core import paths, tables
-from ucdr_core.papers import sketchy25
+from ucdr_core.data import DataError, splits
+from ucdr_core.papers import pacs, sketchy25
 from ucdr_core.papers.embedded import SYSTEMS
 from ucdr_core.runs import Store
 
@@ -74,3 +75,39 @@ def test_training_anew_gives_the_committed_scores(pictures, label):
     anew = [Store().need(spec).scores(sketchy25.ASKED)["map_all"] for spec in sketchy25.specs()[label]]
     assert np.mean(anew) == pytest.approx(np.mean(committed), abs=0.02)
 
+
+
+# ---------------------------------------------------------------------------------------------------------------- PACS
+
+def test_committed_records_of_pacs_are_whole():
+    content = pacs.committed()
+    score = pacs.scores("main")
+    assert set(score) == {(m, d, c, 0) for m in pacs.METHODS for d in pacs.DOMAINS for c in pacs.CHOICES} and len(pacs.CHOICES) == 21
+    assert all(0 <= value <= 1 for value in score.values())
+    for record in content["main"]:
+        method, held_out, unseen, _ = record["is"]
+        assert set(record["counts"]) == {"queries", "gallery"} and min(record["counts"].values()) > 100
+    assert "/work/" not in json.dumps(content) and "/home/" not in json.dumps(content)
+
+
+def test_counts_of_pacs_are_those_of_the_data_set():
+    """Dogs and elephants, photos left out: 189 + 202 queries, 379 + 255 paintings."""
+    counts = {(r["is"][1], tuple(r["is"][2])): r["counts"] for r in pacs.committed()["main"] if r["is"][0] == "frozen"}
+    assert counts["photo", ("dog", "elephant")] == {"queries": 391, "gallery": 634}
+    assert counts["sketch", ("house", "person")] == {"queries": 240, "gallery": 712}
+
+
+def test_half_precision_is_within_the_spread_of_seeds():
+    """The same seed in float32 and bfloat16, against two seeds in float32: mean differences over all hold-outs."""
+    score = pacs.scores("precision")
+    pairs = {what[1:3] for what in score}
+    between_precisions = np.mean([abs(score["bfloat16", *pair, 0] - score["float32", *pair, 0]) for pair in pairs])
+    between_seeds = np.mean([abs(score["float32", *pair, seed] - score["float32", *pair, 0]) for pair in pairs for seed in (1, 2)])
+    assert between_precisions <= between_seeds
+
+
+def test_a_split_of_pacs_is_named_by_its_unseen_classes():
+    split = splits.load("pacs_without_dog_horse")
+    assert split.test == ("dog", "horse") and len(split.train) == 5 and split.val == ()
+    with pytest.raises(DataError, match="PACS has no class 'cat'"):
+        splits.load("pacs_without_cat_dog")

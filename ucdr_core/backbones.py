@@ -43,13 +43,25 @@ class Backbone:
     size_px: int = 224
 
 
+class Stages(nn.Sequential):
+    """Stages of a trunk, which compute in bfloat16 where they are told to; what follows them keeps its precision."""
+
+    autocast = False
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.autocast:
+            return super().forward(x)
+        with torch.autocast(x.device.type, torch.bfloat16):
+            return super().forward(x).to(x.dtype)
+
+
 class Trunk(nn.Module):
     """(B, 3, H, W) normalised pixels -> (B, channels, h, w) maps, as a row of stages."""
 
     def __init__(self, name: str, backbone: Backbone, model: nn.Module):
         super().__init__()
         self.name, self.channels, self.cut = name, backbone.channels, backbone.last_blocks
-        self.stages = nn.Sequential(*backbone.stages(model))
+        self.stages = Stages(*backbone.stages(model))
         self.register_buffer("mean", torch.tensor(backbone.mean)[:, None, None])
         self.register_buffer("std", torch.tensor(backbone.std)[:, None, None])
         # In a list, so that it is neither among the trunk's weights nor trained with them.
@@ -78,7 +90,7 @@ class Trunk(nn.Module):
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         return self.stages(pixels)
 
-    def split(self, regime: str) -> tuple[nn.Sequential, nn.Sequential]:
+    def split(self, regime: str) -> tuple[Stages, Stages]:
         """(frozen lower part, trained upper part).  Raises ValueError for an unknown regime."""
         if regime not in REGIMES:
             raise ValueError(f"unknown regime {regime!r}; known: {', '.join(REGIMES)}")

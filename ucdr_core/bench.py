@@ -107,8 +107,7 @@ def train(device: str, backbone: str, size_px: int, batch: int, seconds: float, 
         resident = stepper.batch(rows, 5, 0)
 
         def alone() -> None:
-            with feed.computing():
-                loss = sum(method.losses(resident, stepper.random).values())
+            loss = sum(method.losses(resident, stepper.random).values())
             stepper.optimiser.zero_grad(set_to_none=True)
             loss.backward()
             stepper.optimiser.step()

@@ -18,7 +18,7 @@ from .data import images
 from .data.manifest import Manifest
 from .losses import sent
 
-# Of the weights; "bfloat16" computes in it where autocast says so, and keeps float32 weights.
+# Of the weights; with "bfloat16" the trained part of the trunk computes in it (autocast), and all weights and losses are float32.
 PRECISIONS = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.float32}
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from .backbones import Stages
 from .losses import sent
 
 
@@ -66,7 +67,7 @@ def distribute(method: nn.Module) -> None:
     """
     from timm.layers import convert_sync_batchnorm
 
-    for part in [module for module in method.modules() if isinstance(getattr(module, "upper", None), nn.Sequential)]:
+    for part in [module for module in method.modules() if isinstance(getattr(module, "upper", None), Stages)]:
         upper = part.upper
         if not any(True for _ in upper.parameters()):
             continue
@@ -75,13 +76,14 @@ def distribute(method: nn.Module) -> None:
                 raise ValueError("batch normalisation over several processes needs GPUs; train this trunk with world_size 1")
             for name, child in list(upper.named_children()):
                 setattr(upper, name, convert_sync_batchnorm(child))
-        inner: nn.Module = nn.Sequential(*upper)  # the same layers: names of weights stay as they are
+        inner: nn.Module = Stages(*upper)  # the same layers: names of weights stay as they are
+        inner.autocast = upper.autocast
         if any(parameter.requires_grad for parameter in upper.parameters()):
             inner = DistributedDataParallel(inner, broadcast_buffers=False)
 
         def forward(x: torch.Tensor, upper=upper, inner=inner) -> torch.Tensor:
             if not upper.training:
-                return nn.Sequential.forward(upper, x)
+                return Stages.forward(upper, x)
             return _Gather.apply(inner(share_of_batch(x)), len(x))
 
         object.__setattr__(upper, "forward", forward)

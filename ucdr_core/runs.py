@@ -61,7 +61,7 @@ class TrainSpec:
     weights: str = "imagenet"
     regime: Literal["frozen", "last-blocks", "finetune"] = "frozen"
     size_px: int = 96
-    precision: Literal["float64", "float32", "bfloat16"] = "float64"  # bfloat16: autocast, on weights in float32
+    precision: Literal["float64", "float32", "bfloat16"] = "float64"  # bfloat16: of the trained trunk, by autocast
     pixels: Literal["normalised", "unit"] = "normalised"  # finetune regime: as the trunk was trained, or in [0, 1] (Doodle's code)
     invert_domains: tuple[str, ...] = ()  # domains shown white on black; the code inverts `sketch` and `quickdraw`
     vectors: str = semantics.PACKAGED
@@ -286,7 +286,7 @@ def prepare(spec: TrainSpec, device: str = "cpu", progress: bool = True, store: 
                                      jigsaw=jigsaw, positions=cls.wants_positions or spec.regime != "frozen", device=device, progress=progress)
             jigsaw = (maps(True), features.jigsaw_labels(len(manifest))) if cls.wants_jigsaw else (None, None)
             feed = Feed(maps(False), dtype, device, photos, jigsaw=jigsaw[0], jigsaw_labels=jigsaw[1])
-    feed = replace(feed, autocast=spec.precision == "bfloat16")
+        upper.autocast = spec.precision == "bfloat16"
     unseen = (*training.split.val, *training.split.test) if cls.wants_unlabelled else ()
     vectors = np.zeros((len(training.seen), spec.embedding_dim))
     if cls.uses_class_vectors:

@@ -68,7 +68,6 @@ class Feed:
     photos: np.ndarray  # (n,) bool, which samples of the manifest are of the gallery domain
     normalise: Callable | None = None  # given for pixels
     inverted: np.ndarray | None = None  # (n,) bool, pixels that are shown white on black
-    autocast: bool = False  # compute in bfloat16 where torch's autocast does
     jigsaw: Maps | None = None
     jigsaw_labels: np.ndarray | None = None
 
@@ -92,10 +91,6 @@ class Feed:
         pixels = self.normalise(pixels if generator is None else images.augment(pixels, generator, augmentation))
         return pixels.contiguous(memory_format=torch.channels_last) if pixels.is_cuda else pixels
 
-    def computing(self):
-        """The context in which a step or an embedding is computed."""
-        return torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.autocast)
-
     def shuffled(self, rows: np.ndarray, random: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """The same samples tile-shuffled, and which permutation (1..30) shuffled each."""
         if self.jigsaw is not None:
@@ -109,8 +104,8 @@ def embed(method: Method, feed: Feed, rows: np.ndarray, space: str = "", batch: 
     """Embeddings of the rows in one of the method's spaces, (n, D)."""
     method.eval()
     own = rows[parallel.own_rows(len(rows))]  # of several processes, each embeds its share
-    with torch.inference_mode(), feed.computing():
-        parts = [method.embed(feed(part), torch.from_numpy(feed.photos[part]), space).to(feed.dtype)
+    with torch.inference_mode():
+        parts = [method.embed(feed(part), torch.from_numpy(feed.photos[part]), space)
                  for part in (own[start:start + batch] for start in range(0, len(own), batch))]
     return parallel.joined(torch.cat(parts).cpu().numpy(), len(rows), feed.device)
 
@@ -217,8 +212,7 @@ class Stepper:
             for group in self.optimiser.param_groups:
                 rate = max(recipe.lr * 10 ** (-3 * number / 20), 1e-6) if recipe.decay == "exponential" else recipe.lr
                 group["lr"] = rate * min(1, (iteration + 1) / recipe.warmup_steps) if recipe.warmup_steps else rate
-            with self.feed.computing():
-                terms = self.method.losses(self.batch(rows, number, step), self.random)
+            terms = self.method.losses(self.batch(rows, number, step), self.random)
             self.optimiser.zero_grad(set_to_none=True)
             sum(terms.values()).backward()
             if recipe.clip_norm:
