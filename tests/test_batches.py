@@ -114,3 +114,14 @@ def test_doodle_asks_for_hard_negatives_unless_told_otherwise():
     made = {kind: METHODS["doodle"](torch.nn.Sequential(), 8, vectors, METHODS["doodle"].Options(dim=4, negatives=kind)) for kind in ("semantic", "uniform")}
     np.testing.assert_allclose(made["semantic"].negative_classes(), (1 - np.eye(3)) / 2)
     assert made["uniform"].negative_classes() is None
+
+
+def test_a_batch_of_domains_may_be_mostly_photos(training):
+    """SAKE's 1/3 sketches and 2/3 photos; the epoch ends when the photos are used once."""
+    batches = Batches(Asks("domains"), training, 9, photo_share=2 / 3)
+    photos = training.manifest.samples.domain.to_numpy() == "photo"
+    steps = epoch(batches)
+    assert len(steps) == 24 // 6 and all(photos[rows].sum() == 6 and len(rows) == 9 for rows in steps)
+    assert sorted(np.concatenate(steps)[photos[np.concatenate(steps)]]) == sorted(row for row in training.train if photos[row])
+    with pytest.raises(data.DataError, match="photo_share is of batches of domains"):
+        Batches(Asks("triplets"), training, 9, photo_share=2 / 3)

@@ -1,7 +1,6 @@
 """The papers' data sets on trees with their true layouts and pitfalls; packing; fetching."""
 import http.server
 import io
-import json
 import tarfile
 import threading
 import zipfile
@@ -42,8 +41,7 @@ def sketchy(tmp_path):
 def test_sketchy_drops_the_photos_that_stand_twice(sketchy):
     found = published.find("sketchy", sketchy)
     counts = found.manifest.counts()
-    assert set(found.manifest.classes) == {"airplane", "hot_air_balloon", "jack_o_lantern", "car_(sedan)"} or set(found.manifest.classes) == {
-        "airplane", "hot-air_balloon", "jack-o-lantern", "car_(sedan)"}
+    assert set(found.manifest.classes) == {"airplane", "hot_air_balloon", "jack_o_lantern", "car_(sedan)"}
     assert (counts.loc["sketch"] == 2).all() and (counts.loc["photo"] == 3).all()  # both halves once, one rendering
     assert len(found.left_out["stands twice"]) == 4 and all("256x256/photo" in path for path in found.left_out["stands twice"])
     assert found.left_out["no class of the data set"] == ["EXTEND_image_sketchy/no such class"]
@@ -150,7 +148,8 @@ def test_what_cannot_be_read_is_listed_never_fatal_never_silent(nasty, capsys):
     manifest = data.load("folders", nasty)
     assert len(manifest) == 6 and len(manifest.base) == 9  # later runs leave them out, and read the same pack
     pack = images.packed(manifest.base, 16)
-    assert [tuple(pack[row, 0, 0]) for row in manifest.base_rows[manifest.samples.path.str.contains("good").to_numpy()]] == [(200, 30, 30)] or pack.any()
+    good = manifest.base_rows[manifest.samples.path.str.endswith("good.jpg").to_numpy()]
+    assert len(good) == 1 and np.abs(pack[good[0]].astype(int) - (200, 30, 30)).max() <= 3  # JPEG rounds
 
 
 def test_without_packing_an_unreadable_file_is_an_error_that_names_all(nasty):
@@ -268,4 +267,4 @@ def test_downloading_a_data_set_fetches_unpacks_once_and_says_what_to_click(serv
     (tmp_path / "damaged.zip").write_bytes(b"PK\x03\x04 no zip")
     with pytest.raises(DataError, match="no .zip or .tar archive|damaged"):
         download.unpack(tmp_path / "damaged.zip", tmp_path / "out")
-    assert json.loads((tmp_path / "tb" / ".sketches.zip.unpacked").exists() and "1")
+    assert (tmp_path / "tb" / ".sketches.zip.unpacked").exists()
