@@ -75,7 +75,7 @@ def _peak_mb() -> int:
 
 # ----------------------------------------------------------------------------------------------------------- training
 
-def train(device: str, backbone: str, size_px: int, batch: int, seconds: float, workers: int, precision: str, compiled: bool, weights: str = "random") -> None:
+def train(device: str, backbone: str, size_px: int, batch: int, seconds: float, workers: int, precision: str, compiled: bool) -> None:
     """Images per second of a whole training loop (SnMpNet, two domains), and its ratios to two others in the same run.
 
     full        this book's loop: uint8 cache, augmentation on the device, autocast, channels_last on a GPU
@@ -83,7 +83,6 @@ def train(device: str, backbone: str, size_px: int, batch: int, seconds: float, 
     straight    the published codes' way: float32, NCHW, PIL transforms in worker processes, a value read back each step
     """
     from .batches import Batches
-    from .plan import timed
     from .runs import Store, TrainSpec, prepare, surroundings
     from .training import Recipe, Stepper
 
@@ -91,17 +90,16 @@ def train(device: str, backbone: str, size_px: int, batch: int, seconds: float, 
         os.environ["UCDR_HOME"] = folder
         root = _pictures(Path(folder) / "pictures", max(4 * batch, 256))
         spec = TrainSpec.from_mapping({
-            "method": "snmpnet", "dataset": "folders", "data_root": str(root), "split": None, "backbone": backbone, "weights": weights,
+            "method": "snmpnet", "dataset": "folders", "data_root": str(root), "split": None, "backbone": backbone, "weights": "random",
             "regime": "finetune", "size_px": size_px, "precision": precision, "invert_domains": ["sketch"],
             "recipe": {"batch_size": batch, "selection": "last"}})
         print(f"{surroundings(device)['device']}, torch {torch.__version__}: SnMpNet on {backbone}, {size_px} px, batch {batch}, {precision}"
               f"{', compiled' if compiled else ''}", flush=True)
         training = spec.training()
         method, feed = prepare(spec, device, False, Store())
-        recipe = Recipe(batch_size=batch)
-        stepper = Stepper(method, Batches(method, training, batch), feed, recipe, 0, compiled)
+        stepper = Stepper(method, Batches(method, training, batch), feed, Recipe(batch_size=batch), 0, compiled)
         steps = (terms for number in range(10 ** 9) for terms in stepper.epoch(number))
-        full = _rate(lambda: next(steps), batch, seconds, device, timed)
+        full = _rate(lambda: next(steps), batch, seconds, device)
         print(f"full loop        {full:10.1f} images/s", flush=True)
         rows = next(stepper.batches.epoch(np.random.default_rng(0), np.random.default_rng(0)))
         resident = stepper.batch(rows, 5, 0)
@@ -112,15 +110,17 @@ def train(device: str, backbone: str, size_px: int, batch: int, seconds: float, 
             loss.backward()
             stepper.optimiser.step()
 
-        model = _rate(alone, batch, seconds, device, timed)
+        model = _rate(alone, batch, seconds, device)
         print(f"model alone      {model:10.1f} images/s   full loop: {full / model:.0%} of it (goal: 90%)", flush=True)
         del stepper, steps, method, feed, resident
-        straight = _rate(_straightforward_training(root, spec, device, workers), batch, seconds, device, timed)
+        straight = _rate(_straightforward_training(root, spec, device, workers), batch, seconds, device)
         print(f"straightforward  {straight:10.1f} images/s   full loop: {full / straight:.1f} times it (goal: 10 on a GPU), {workers} workers", flush=True)
 
 
-def _rate(step, batch: int, seconds: float, device: str, timed) -> float:
+def _rate(step, batch: int, seconds: float, device: str) -> float:
     """Images per second of steps that take at least so many seconds, after three that do not count."""
+    from .plan import timed
+
     timed(lambda: [step() for _ in range(3)], device)
     one = max(timed(step, device), 1e-4)
     count = max(3, int(seconds / one))

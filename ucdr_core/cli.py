@@ -43,7 +43,7 @@ def _add_data(verbs) -> None:
     parser.add_argument("action", choices=["list", "status", "download", "pack"])
     parser.add_argument("name", nargs="?", help="data set, for all but list")
     parser.add_argument("--data-root", help="its folder; default $UCDR_DATA/NAME.  For 'folders': one of <domain>/<class>/<image file>")
-    parser.add_argument("--size-px", type=int, default=256, help="pack: side of the decoded pictures (default 256; training crops and resizes from them)")
+    parser.add_argument("--size-px", type=int, default=224, help="pack: side of the decoded pictures; a run reads those of its own size_px (default 224, the papers')")
     parser.set_defaults(do=_data)
 
 

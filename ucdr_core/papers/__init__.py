@@ -1,10 +1,13 @@
 """One file per paper: each table and figure as rows of (label, training, evaluations), beside the numbers that the paper prints."""
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import import_module
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -261,3 +264,12 @@ def specs_of(*papers: str) -> list[TrainSpec]:
         every += module.figure_specs()
     first = [own for spec in every if (own := spec.features_spec()) is not None]
     return list({spec.key: spec for spec in (*first, *every)}.values())
+
+
+def write_records(path: Path, content: dict[str, Any], first: str) -> None:
+    """A committed file of records, by rename, one record a line: `first` is the key that a record begins with."""
+    path.parent.mkdir(exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content, separators=(",", ":")).replace(f'{{"{first}":', f'\n{{"{first}":') + "\n")
+    partial.replace(path)
+    print(f"wrote {path}")

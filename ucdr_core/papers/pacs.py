@@ -16,7 +16,7 @@ import numpy as np
 from .. import paths
 from ..data.splits import PACS
 from ..runs import Store, TrainSpec
-from . import Listing
+from . import Listing, write_records
 from .embedded import DEFAULTS, MARKS, defaults
 
 RECORDS = paths.PACKAGE / "papers" / "records" / "pacs.json"
@@ -145,10 +145,7 @@ CLAIMS: dict = {}
 
 def main() -> None:
     """Writes the committed file from the runs of this machine."""
-    partial = RECORDS.with_suffix(".partial")
-    partial.write_text(json.dumps(collected(Store()), separators=(",", ":")).replace('{"is":', '\n{"is":') + "\n")
-    partial.replace(RECORDS)
-    print(f"wrote {RECORDS}")
+    write_records(RECORDS, collected(Store()), "is")
 
 
 if __name__ == "__main__":

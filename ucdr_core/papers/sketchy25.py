@@ -14,7 +14,7 @@ import numpy as np
 from .. import paths
 from ..data.manifest import DataError
 from ..runs import RunRecord, Store, TrainSpec
-from . import Listing, seeds_of
+from . import Listing, seeds_of, write_records
 from .embedded import SYSTEMS, mark_of_system, system
 
 ASKED = "zs_sbir:sketch:unseen"
@@ -140,11 +140,7 @@ def figure_specs() -> list[TrainSpec]:
 
 def main() -> None:
     """Writes the committed file from the runs of this machine."""
-    RECORDS.parent.mkdir(exist_ok=True)
-    partial = RECORDS.with_suffix(".partial")
-    partial.write_text(json.dumps(collected(Store()), separators=(",", ":")).replace('{"key":', '\n{"key":') + "\n")
-    partial.replace(RECORDS)
-    print(f"wrote {RECORDS}")
+    write_records(RECORDS, collected(Store()), "key")
 
 
 if __name__ == "__main__":
