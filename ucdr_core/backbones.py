@@ -1,4 +1,4 @@
-"""Trunks with ImageNet weights, and the spatial attention of the papers.
+"""Trunks with pretrained weights, and the spatial attention of the papers.
 
 A trunk is a row of stages.  A regime says where it is cut: what lies below the cut is frozen, so its output is computed once and
 cached; what lies above is trained.
@@ -24,6 +24,7 @@ from . import torchvision_guard  # noqa: F401  (before timm and torchvision)
 
 REGIMES = ("frozen", "last-blocks", "finetune")
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 
 
 class WeightsError(RuntimeError):
@@ -32,15 +33,21 @@ class WeightsError(RuntimeError):
 
 @dataclass(frozen=True)
 class Backbone:
-    """How a trunk is made: its stages from a model, where `last-blocks` cuts, its output channels, and its input."""
+    """How a trunk is made: its stages from a model, where `last-blocks` cuts (None: nowhere), its output channels, and its input.
+
+    patch_px  the side of its pictures is a multiple of this
+    unused    beginnings of the names of weights that the trunk leaves out
+    """
 
     create: Callable[[bool], nn.Module]
     stages: Callable[[nn.Module], list[nn.Module]]
-    last_blocks: int
+    last_blocks: int | None
     channels: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     size_px: int = 224
+    patch_px: int = 1
+    unused: tuple[str, ...] = ("classifier", "last_linear", "fc", "head")
 
 
 class Stages(nn.Sequential):
@@ -94,6 +101,8 @@ class Trunk(nn.Module):
         """(frozen lower part, trained upper part).  Raises ValueError for an unknown regime."""
         if regime not in REGIMES:
             raise ValueError(f"unknown regime {regime!r}; known: {', '.join(REGIMES)}")
+        if regime == "last-blocks" and self.cut is None:
+            raise ValueError(f"{self.name} is frozen or trained as a whole, not by its last blocks")
         cut = {"frozen": len(self.stages), "last-blocks": self.cut, "finetune": 0}[regime]
         return self.stages[:cut], self.stages[cut:]
 
@@ -128,11 +137,11 @@ def _efficientnet_lite(number: int) -> Callable[[bool], nn.Module]:
     return create
 
 
-def _timm(name: str) -> Callable[[bool], nn.Module]:
+def _timm(name: str, **options) -> Callable[[bool], nn.Module]:
     def create(pretrained: bool) -> nn.Module:
         import timm
 
-        return timm.create_model(name, pretrained=pretrained)
+        return timm.create_model(name, pretrained=pretrained, **options)
     return create
 
 
@@ -162,20 +171,42 @@ def _vgg_stages(model: nn.Module) -> list[nn.Module]:
     return [nn.Sequential(*stage) for stage in stages if stage]
 
 
+class _Vector(nn.Module):
+    """A vision transformer's image embedding (the class token, through CLIP's projection), as a map of one position: (B, C, 1, 1)."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.model(x)[:, :, None, None]
+
+
+def _vit(name: str, channels: int, patch_px: int, norms: tuple, unused: tuple[str, ...] = ()) -> Backbone:
+    """A vision transformer of timm's with its published weights, one stage: it is frozen or trained as a whole."""
+    return Backbone(_timm(name, dynamic_img_size=True), lambda model: [_Vector(model)], None, channels, *norms, 224, patch_px, unused)
+
+
 BACKBONES = {
     "efficientnet_lite0": Backbone(_efficientnet_lite(0), _lite_stages, 6, 1280, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "efficientnet_lite1": Backbone(_efficientnet_lite(1), _lite_stages, 6, 1280, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 240),
+    "efficientnet_lite2": Backbone(_efficientnet_lite(2), _lite_stages, 6, 1280, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 260),
     "se_resnet50": Backbone(_timm("legacy_seresnet50.in1k"), _senet_stages, -1, 2048, *IMAGENET),
     "vgg16": Backbone(_torchvision("vgg16"), _vgg_stages, 4, 512, *IMAGENET),
     "vgg16_bn": Backbone(_torchvision("vgg16_bn"), _vgg_stages, 4, 512, *IMAGENET),
+    # Not trained on ImageNet's labels: on captions (Radford et al., ICML 2021), and on pictures alone (Oquab et al., TMLR 2024).
+    "clip_vit_b32": _vit("vit_base_patch32_clip_224.openai", 512, 32, CLIP),
+    "clip_vit_b16": _vit("vit_base_patch16_clip_224.openai", 512, 16, CLIP),
+    "dinov2_vit_s14": _vit("vit_small_patch14_dinov2.lvd142m", 384, 14, IMAGENET),
+    "dinov2_vit_b14": _vit("vit_base_patch14_dinov2.lvd142m", 768, 14, IMAGENET),
 }
 
 
 def trunk(name: str, weights: str | Path = "imagenet") -> Trunk:
     """The trunk of this name in evaluation mode.
 
-    weights   "imagenet" (EfficientNet-Lite from its packages; the others are downloaded once by timm or torchvision),
-              "random", or a file with the model's state dict (.safetensors, or .pt / .pth without code in it)
+    weights   "imagenet" (the published ones: EfficientNet-Lite's from its packages; the others are downloaded once by timm or
+              torchvision), "random", or a file with the model's state dict (.safetensors, or .pt / .pth without code in it)
 
     Raises ValueError for an unknown name, WeightsError where weights cannot be had or do not fit.
     """
@@ -187,15 +218,15 @@ def trunk(name: str, weights: str | Path = "imagenet") -> Trunk:
     except Exception as error:  # hub clients raise many kinds
         if weights != "imagenet":
             raise
-        raise WeightsError(f"the ImageNet weights of {name} could not be had ({type(error).__name__}: {error}); connect to the "
+        raise WeightsError(f"the published weights of {name} could not be had ({type(error).__name__}: {error}); connect to the "
                            f"network once, or give the file of its state dict instead of 'imagenet'") from error
     if str(weights) not in ("imagenet", "random"):
-        _load_state(model, Path(weights))
+        _load_state(model, Path(weights), backbone.unused)
     made = Trunk(name, backbone, model)
     return made.eval()
 
 
-def _load_state(model: nn.Module, path: Path) -> None:
+def _load_state(model: nn.Module, path: Path, unused: tuple[str, ...]) -> None:
     if not path.is_file():
         raise WeightsError(f"there is no weights file {path}")
     try:
@@ -208,7 +239,7 @@ def _load_state(model: nn.Module, path: Path) -> None:
         missing, unexpected = model.load_state_dict(state, strict=False)
     except Exception as error:
         raise WeightsError(f"{path} holds no state dict that fits: {error}") from error
-    needed = [key for key in missing if not key.startswith(("classifier", "last_linear", "fc", "head"))]
+    needed = [key for key in missing if not key.startswith(unused)]
     if needed or unexpected:
         raise WeightsError(f"{path} does not fit: missing {needed[:5]}, unexpected {list(unexpected)[:5]}")
 

@@ -37,7 +37,12 @@ def own_rows(count: int) -> np.ndarray:
 
 def share(values: torch.Tensor, count: int) -> torch.Tensor:
     """What goes with `count` samples of the trunk's batch: `values` (B, ...) as they are, or this process's share of them."""
-    return values if len(values) == count else values.index_select(0, sent(own_rows(len(values)), values.device))
+    return values if len(values) == count else own_share(values)
+
+
+def own_share(values: torch.Tensor) -> torch.Tensor:
+    """This process's rows of a batch (B, ...)."""
+    return values.index_select(0, sent(own_rows(len(values)), values.device))
 
 
 class _Gather(torch.autograd.Function):
@@ -84,13 +89,9 @@ def distribute(method: nn.Module) -> None:
         def forward(x: torch.Tensor, upper=upper, inner=inner) -> torch.Tensor:
             if not upper.training:
                 return Stages.forward(upper, x)
-            return _Gather.apply(inner(share_of_batch(x)), len(x))
+            return _Gather.apply(inner(own_share(x)), len(x))
 
         object.__setattr__(upper, "forward", forward)
-
-
-def share_of_batch(x: torch.Tensor) -> torch.Tensor:
-    return x.index_select(0, sent(own_rows(len(x)), x.device))
 
 
 def align(method: nn.Module) -> None:

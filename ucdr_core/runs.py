@@ -87,6 +87,11 @@ class TrainSpec:
             raise OptionError(f"spec: unknown method {spec.method!r}; known: {', '.join(METHODS)}")
         if spec.backbone not in backbones.BACKBONES:
             raise OptionError(f"spec: unknown backbone {spec.backbone!r}; known: {', '.join(backbones.BACKBONES)}")
+        backbone = backbones.BACKBONES[spec.backbone]
+        if spec.regime == "last-blocks" and backbone.last_blocks is None:
+            raise OptionError(f"spec: {spec.backbone} is trained as a whole or not at all; set regime to 'frozen' or 'finetune'")
+        if spec.size_px % backbone.patch_px:
+            raise OptionError(f"spec: size_px must be a multiple of {backbone.patch_px} for {spec.backbone} ({backbone.size_px} is its own), not {spec.size_px}")
         if not spec.train_domains:
             raise OptionError("spec: train_domains is empty")
         if not 0 < spec.query_share <= 1:
@@ -149,7 +154,7 @@ class TrainSpec:
         """Everything that this training can be asked."""
         return protocols.answerable(self.training(), query_share=self.query_share)
 
-    @property
+    @cached_property
     def key(self) -> str:
         """16 hex digits: the hash of the spec, the split's classes, the data's fingerprint and the code that matters."""
         split = self.class_split()
@@ -271,7 +276,7 @@ def prepare(spec: TrainSpec, device: str = "cpu", progress: bool = True, store: 
     if spec.features:
         record = (store or Store()).make(spec.features_spec(), device=device, progress=progress)
         own = embed(*record.model(device, progress), np.arange(len(manifest)))
-        upper, channels, feed = nn.Sequential(), own.shape[1], Feed(features.Inputs(own), dtype, device, photos)
+        trunk, upper, channels, feed = None, nn.Sequential(), own.shape[1], Feed(features.Inputs(own), dtype, device, photos)
     else:
         # A wholly frozen trunk is only read, so runs of one process share it; a trained one is each run's own.
         trunk = (_frozen_trunk if spec.regime == "frozen" else backbones.trunk)(spec.backbone, spec.weights)
@@ -287,6 +292,15 @@ def prepare(spec: TrainSpec, device: str = "cpu", progress: bool = True, store: 
             jigsaw = (maps(True), features.jigsaw_labels(len(manifest))) if cls.wants_jigsaw else (None, None)
             feed = Feed(maps(False), dtype, device, photos, jigsaw=jigsaw[0], jigsaw_labels=jigsaw[1])
         upper.autocast = spec.precision == "bfloat16"
+    method = build(spec, training, upper, channels, trunk).to(device)
+    if device.startswith("cuda"):
+        method = method.to(memory_format=torch.channels_last)
+    return method, feed
+
+
+def build(spec: TrainSpec, training: protocols.Training, upper: nn.Module, channels: int, trunk: backbones.Trunk | None) -> Method:
+    """The untrained method on a trunk's upper part, or on another run's embeddings (trunk None), on the CPU in its own precision."""
+    dtype, cls = features.PRECISIONS[spec.precision], METHODS[spec.method]
     unseen = (*training.split.val, *training.split.test) if cls.wants_unlabelled else ()
     vectors = np.zeros((len(training.seen), spec.embedding_dim))
     if cls.uses_class_vectors:
@@ -308,10 +322,7 @@ def prepare(spec: TrainSpec, device: str = "cpu", progress: bool = True, store: 
     with torch.random.fork_rng(devices=[]), _default_dtype(dtype):
         torch.manual_seed(spec.seed)
         method = cls(upper, channels, of_seen, options, **extra)
-    method = method.to(device, dtype)
-    if device.startswith("cuda"):
-        method = method.to(memory_format=torch.channels_last)
-    return method, feed
+    return method.to(dtype)
 
 
 @contextmanager

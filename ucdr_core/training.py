@@ -238,10 +238,9 @@ class Stepper:
         current = next(rows, None)
         while current is not None:
             following = next(rows, None)
-            block = current
             if following is not None:
                 self.feed.inputs.ahead(following)
-            yield block
+            yield current
             current = following
 
 

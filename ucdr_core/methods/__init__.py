@@ -9,7 +9,7 @@ from .doodle import Doodle
 from .eisnet import EISNet
 from .eszsl import ESZSL
 from .ocean import OCEAN
-from .reference import Chance, Frozen, FrozenCentred
+from .reference import Chance, Frozen, FrozenCentred, FrozenWhitened
 from .sae import SAE
 from .sake import SAKE
 from .san import SaN
@@ -50,6 +50,7 @@ METHODS: dict[str, type[Method]] = {
     "chance": Chance,
     "frozen": Frozen,
     "frozen_centred": FrozenCentred,
+    "frozen_whitened": FrozenWhitened,
 }
 
 __all__ = ["METHODS", "Batch", "Method", "OptionError", "from_mapping"]

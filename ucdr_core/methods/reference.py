@@ -1,5 +1,7 @@
-"""Reference rows that stand in every table: what chance and the untrained trunk give."""
+"""Reference rows: what chance and the untrained trunk give, and what mends the trunk's features without training."""
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -41,3 +43,23 @@ class FrozenCentred(Frozen):
 
     def together(self, queries: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return queries - queries.mean(axis=0), gallery - gallery.mean(axis=0)
+
+
+class FrozenWhitened(FrozenCentred):
+    """Frozen features less the mean of their side, then whitened: every direction of the two sides together counts alike.
+
+    x -> (S + shrinkage t I)^(-1/2) x with S (D, D) the covariance of test queries and gallery, each side weighing a half, and t its
+    mean eigenvalue: without the second term the directions in which so few samples hardly vary would count most.  Transductive.
+    """
+
+    @dataclass(frozen=True)
+    class Options:
+        shrinkage: float = 1.0  # 0: plain whitening; the larger, the closer to centring alone
+
+    def together(self, queries: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        queries, gallery = super().together(queries, gallery)
+        covariance = (queries.T @ queries / len(queries) + gallery.T @ gallery / len(gallery)) / 2
+        values, vectors = np.linalg.eigh(covariance)
+        scale = np.sqrt(np.clip(values, 0, None) + self.options.shrinkage * values.mean())
+        whiten = vectors / np.where(scale > 0, scale, np.inf) @ vectors.T
+        return queries @ whiten, gallery @ whiten

@@ -157,7 +157,7 @@ class Claim:
 
 def seeds_of(spec: TrainSpec, seeds: tuple[int, ...] = SEEDS) -> tuple[TrainSpec, ...]:
     """One spec per seed; a row that no seed can change has one."""
-    if spec.method in ("frozen", "frozen_centred") or METHODS[spec.method].closed_form and not spec.features:
+    if not METHODS[spec.method].trained and spec.method != "chance" or METHODS[spec.method].closed_form and not spec.features:
         return (replace(spec, seed=0),)
     return tuple(replace(spec, seed=seed) for seed in seeds)
 
