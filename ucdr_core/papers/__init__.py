@@ -239,7 +239,7 @@ class Differences:
 
 
 PAPERS = ("snmpnet", "doodle", "stl", "strad")
-ACROSS = ("league", "audit")  # comparisons across the papers, on the embedded data
+ACROSS = ("league", "audit", "reader")  # across the papers, on the embedded data
 COUNTED = ("cost",)  # estimates of what tier P takes; no runs
 REAL = ("sketchy25", "pacs")  # on pictures that are not embedded
 
