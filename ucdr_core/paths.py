@@ -25,6 +25,11 @@ def cache() -> Path:
     return home() / "cache"
 
 
+def indexes() -> Path:
+    """Of folders of own pictures (`search`)."""
+    return home() / "indexes"
+
+
 def data(name: str) -> Path:
     """Folder of a data set that is not embedded: $UCDR_DATA/name, else ~/data/name."""
     return Path(os.environ.get("UCDR_DATA") or "~/data").expanduser().resolve() / name

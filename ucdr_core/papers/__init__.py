@@ -239,9 +239,9 @@ class Differences:
 
 
 PAPERS = ("snmpnet", "doodle", "stl", "strad")
-ACROSS = ("league", "audit", "reader")  # across the papers, on the embedded data
+ACROSS = ("league", "audit", "search", "modern")  # across the papers, on the embedded data
 COUNTED = ("cost",)  # estimates of what tier P takes; no runs
-REAL = ("sketchy25", "pacs")  # on pictures that are not embedded
+REAL = ("sketchy25", "pacs", "frozen25")  # on pictures that are not embedded
 
 
 def load(paper: str):

@@ -23,7 +23,7 @@ def asked() -> Table:
     rows = tuple(
         Row(DEFAULTS[method].label, tuple(Cell((spec(method),), f"uccdr:{domain}:unseen", "map_all") for domain in DOMAINS), mark=MARKS.get(method, ""))
         for method in ("chance", "frozen", "frozen_centred", "snmpnet"))
-    return Table("reader", "asked", "Unseen classes, asked in a style that was trained on, against 3-D emoji (Fluent). mAP@all, one seed.",
+    return Table("search", "asked", "Unseen classes, asked in a style that was trained on, against 3-D emoji (Fluent). mAP@all, one seed.",
                  tuple(("", title) for title in DOMAINS.values()), rows)
 
 
