@@ -13,7 +13,7 @@ SPHINX = $(BIN)/jupyter-book build . --toc book/_toc.yml --path-output build --q
 # Two processes with two threads each slow one another down on two cores; notebooks and unit tests that run beside others take one.
 ONE_THREAD = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: book test env runs gate real site notebooks unit mutation site-check clean
+.PHONY: book test env runs gate real doodle site notebooks unit mutation site-check clean
 
 book: gate site
 	@echo "open $(CURDIR)/build/_build/html/index.html"
@@ -34,9 +34,9 @@ GATED = build/.gated
 gate: runs
 	@$(MAKE) --no-print-directory $(GATED)
 
-$(GATED): $(wildcard notebooks/*.ipynb notebooks/*/*.ipynb) $(shell find ucdr_core -name '*.py' -o -name '*.csv' -o -name '*.json') constraints.txt $(or $(UCDR_HOME),.ucdr)/runs
+$(GATED): $(wildcard notebooks/*.ipynb notebooks/*/*.ipynb) $(wildcard book/*) $(shell find ucdr_core -name '*.py' -o -name '*.csv' -o -name '*.json') constraints.txt $(or $(UCDR_HOME),.ucdr)/runs
 	$(ONE_THREAD) $(NBVAL)
-	@mkdir -p $(@D) && touch $@
+	$(BIN)/python -m ucdr_core.publish passed
 
 # Re-executes the committed notebooks in place: for authors, after a change of code.  Look at the differences before you commit them.
 notebooks: runs
@@ -47,7 +47,14 @@ real: env
 	$(BIN)/ucdr reproduce --paper sketchy25
 	$(BIN)/python -m pytest -q -m real tests
 
-site: env
+# The doodle page's model, gallery and runtime are made of the reader's run; without npm the page says what is missing.
+DOODLE = build/static/doodle
+doodle: $(DOODLE)/build.json
+
+$(DOODLE)/build.json: $(wildcard ucdr_core/web/*) ucdr_core/export.py ucdr_core/encoder.py $(or $(UCDR_HOME),.ucdr)/runs
+	$(BIN)/ucdr export --page --gallery fluent_3d,twemoji --to $(@D)
+
+site: runs doodle
 	$(SPHINX)
 
 unit: env

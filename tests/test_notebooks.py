@@ -33,7 +33,7 @@ def guard(notebook: dict) -> list[str]:
                     problems.append(f"cell {number} shows a figure without name, caption or alternative text")
         source = "".join(cell["source"])
         shows = source.rstrip().splitlines()[-1] if source.strip() else ""
-        shown = "print(" in source or re.match(r"(ucdr_core\.(table|claims|explorer)|(tables\.)?(against_reference|ranked_real)|\w*figure\w*$|sheet$)", shows)
+        shown = "print(" in source or re.match(r"(ucdr_core\.(table|claims|explorer)|status\.|widgets\.|(tables\.)?(against_reference|ranked_real)|\w*figure\w*$|sheet$)", shows)
         if shown and not cell["outputs"]:
             problems.append(f"cell {number} should show something and has no output")
         if re.match(r"\w*figure\w*$|sheet$", shows):
@@ -44,7 +44,8 @@ def guard(notebook: dict) -> list[str]:
 
 
 def test_there_are_notebooks():
-    assert {p.name for p in NOTEBOOKS if p.parent.name == "notebooks"} == {"run.ipynb", "emoji.ipynb", "real.ipynb", "pacs.ipynb", "reproduce.ipynb", "league.ipynb", "audit.ipynb"}
+    assert {p.name for p in NOTEBOOKS if p.parent.name == "notebooks"} == {"run.ipynb", "emoji.ipynb", "real.ipynb", "pacs.ipynb", "reproduce.ipynb", "league.ipynb", "audit.ipynb", "story.ipynb", "metrics.ipynb",
+                                                                               "search.ipynb", "modern.ipynb", "status.ipynb"}
     for paper in papers.PAPERS:
         walk = {p.name for p in NOTEBOOKS if p.parent.name == paper}
         assert walk == {"1_method.ipynb", "2_tables.ipynb", "3_figures.ipynb", "4_differences.ipynb"}, paper

@@ -69,6 +69,59 @@ def straightforward(q: np.ndarray, q_labels: np.ndarray, g: np.ndarray, g_labels
     }
 
 
+def search(sizes: list[int], k: int = 12, queries: int = 200) -> None:
+    """Indexes of `search.nearest_index` against the flat one: seconds to build, milliseconds a query (one at a time), share of its k found.
+
+    synthetic  unit vectors around 1,000 centres, as embeddings of many classes lie
+    real       the frozen features of the embedded pictures, reduced to 128 dimensions by PCA; above their number, each again with noise
+               of a tenth of their own spread
+    """
+    from .search import FLAT_AT_MOST, nearest_index
+
+    print(f"flat up to {FLAT_AT_MOST:,} vectors, HNSW above; {len(os.sched_getaffinity(0))} cores; k = {k}")
+    print(f"{'vectors':>10} {'what':10} {'index':5} {'build s':>8} {'ms/query':>9} {'recall':>7} {'times flat':>10}")
+    for size in sizes:
+        for what, make in (("synthetic", _synthetic), ("real", _real)):
+            values = make(size + queries)
+            vectors, asked = values[:size], values[size:]
+            truth, flat_ms = None, 0.0
+            for kind in ("flat", "ivf", "hnsw"):
+                started = time.perf_counter()
+                index = nearest_index(vectors, kind)
+                seconds = time.perf_counter() - started
+                index.search(asked[:1], k)
+                started = time.perf_counter()
+                found = np.concatenate([index.search(one[None], k)[1] for one in asked])
+                each = (time.perf_counter() - started) / len(asked) * 1e3
+                truth, flat_ms = (found, each) if kind == "flat" else (truth, flat_ms)
+                recall = np.mean([len(set(a) & set(b)) / k for a, b in zip(found, truth)])
+                print(f"{size:>10,} {what:10} {kind:5} {seconds:>8.1f} {each:>9.2f} {recall:>7.3f} {flat_ms / each:>10.1f}", flush=True)
+                del index
+
+
+def _synthetic(count: int, dimension: int = 128, centres: int = 1000) -> np.ndarray:
+    random = np.random.default_rng(0)
+    values = random.standard_normal((centres, dimension), np.float32)[random.integers(0, centres, count)]
+    values += random.standard_normal((count, dimension), np.float32)
+    return values / np.linalg.norm(values, axis=1, keepdims=True)
+
+
+def _real(count: int, dimension: int = 128) -> np.ndarray:
+    from . import backbones, data, features
+
+    manifest, random = data.emoji(), np.random.default_rng(0)
+    maps = features.maps(manifest, backbones.trunk("efficientnet_lite0"), "frozen", 96, positions=False)
+    own = np.concatenate([maps[np.arange(start, min(start + 512, len(manifest)))].flatten(1).numpy() for start in range(0, len(manifest), 512)])
+    own = own - own.mean(0)
+    values, vectors = np.linalg.eigh(own.T @ own)
+    own = (own @ vectors[:, -dimension:]).astype(np.float32)
+    rows = np.concatenate([random.permutation(len(own)) for _ in range(-(-count // len(own)))])[:count]
+    found = own[rows]
+    found[len(own):] += random.standard_normal((max(0, count - len(own)), dimension), np.float32) * own.std(0) / 10
+    found = found[random.permutation(count)]
+    return found / np.linalg.norm(found, axis=1, keepdims=True)
+
+
 def _peak_mb() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 

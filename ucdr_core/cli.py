@@ -11,17 +11,19 @@ from pathlib import Path
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser("ucdr", description="Universal cross-domain retrieval, reproducibly.")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for add in (_add_data, _add_run, _add_reproduce, _add_evaluate, _add_table, _add_bench):
+    for add in (_add_data, _add_run, _add_reproduce, _add_evaluate, _add_table, _add_index, _add_search, _add_export, _add_publish, _add_bench):
         add(verbs)
     options = parser.parse_args(arguments)
     from .backbones import WeightsError
     from .data import DataError
+    from .export import ExportError
     from .methods import OptionError
+    from .publish import PublishError
     from .runs import RecordError
 
     try:
         return options.do(options) or 0
-    except (DataError, OptionError, RecordError, WeightsError, FileNotFoundError) as error:
+    except (DataError, ExportError, OptionError, PublishError, RecordError, WeightsError, FileNotFoundError) as error:
         print(f"ucdr {options.verb}: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # `ucdr ... | head` has seen enough
@@ -378,15 +380,118 @@ def _table(options) -> int:
     return 0
 
 
+# ------------------------------------------------------------------------------------------------------------- search
+
+def _add_index(verbs) -> None:
+    parser = _verb(verbs, "index", "Index the pictures of a folder, and of all folders in it, for `ucdr search`; again, it looks at new and changed files only.",
+                   "ucdr index ~/Pictures")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--run", help="key of a run, or its beginning; default: the reader's model, which is trained on first use")
+    parser.add_argument("--device", default="cpu")
+    parser.set_defaults(do=_index)
+
+
+def _index(options) -> int:
+    from .search import Index, record_of
+
+    index = Index.build(options.folder, record_of(options.run) if options.run else None, options.device)
+    print(f"{index.folder}: {len(index):,} pictures indexed by run {index.run} ({index.added:,} new or changed, {index.removed:,} gone)")
+    for path, (_, _, why) in index.unreadable.items():
+        print(f"  not readable: {path}: {why}")
+    return 0
+
+
+def _add_search(verbs) -> None:
+    parser = _verb(verbs, "search", "Find the pictures of an indexed folder that are nearest to a drawing.", "ucdr search doodle.png -k 12 --save result.png")
+    parser.add_argument("picture", type=Path)
+    parser.add_argument("-k", type=int, default=12, help="how many")
+    parser.add_argument("--folder", type=Path, help="default: the one that was indexed last")
+    parser.add_argument("--run", help="of several runs that indexed it")
+    parser.add_argument("--photo", action="store_true", help="the query is a picture like those of the folder, not a drawing")
+    parser.add_argument("--save", type=Path, help="a picture of the query and what was found")
+    parser.add_argument("--json", action="store_true", help="print one JSON list")
+    parser.set_defaults(do=_search)
+
+
+def _search(options) -> int:
+    from PIL import Image
+
+    from .data import DataError
+    from .search import Index
+
+    if options.k < 1:
+        raise DataError(f"-k must be at least 1, not {options.k}")
+    index = Index.load(options.folder, options.run)
+    hits = index.search(options.picture, options.k, options.photo)
+    if options.json:
+        print(json.dumps([{"path": str(hit.path), "similarity": round(hit.similarity, 4)} for hit in hits], indent=1))
+    else:
+        for hit in hits:
+            print(f"{hit.similarity:.3f}  {hit.path}")
+    if options.save:
+        options.save.parent.mkdir(parents=True, exist_ok=True)
+        index.show(hits, Image.open(options.picture)).save(options.save)
+        print(f"saved {options.save}", file=sys.stderr)
+    return 0
+
+
+def _add_export(verbs) -> None:
+    parser = _verb(verbs, "export", "Write a run as an ONNX model with a gallery and a parity file, for any other runtime.", "ucdr export 1a2b3c --to build/model")
+    parser.add_argument("run", nargs="?", help="key of a run, or its beginning; default: the reader's model, which is trained on first use")
+    parser.add_argument("--to", required=True, type=Path, metavar="FOLDER")
+    parser.add_argument("--gallery", help="comma-separated domains to search; default: the run's gallery domain")
+    parser.add_argument("--page", action="store_true", help="the doodle page's folder: compressed, with its scripts and the runtime")
+    parser.set_defaults(do=_export)
+
+
+def _export(options) -> int:
+    from . import export
+    from .search import reader_record, record_of
+
+    record = record_of(options.run) if options.run else reader_record()
+    gallery = tuple(options.gallery.split(",")) if options.gallery else ()
+    if options.page:
+        built = export.page(record, options.to, gallery)
+        print(f"{options.to}: run {record.key}, {built['bytes'] / 1e6:.1f} MB" + (f"\n{built['missing']}" if built["missing"] else ""))
+        return 0
+    described = export.export(record, options.to, gallery)
+    cosines = export.check(options.to)
+    print(f"{options.to}: run {record.key}, {len(described['pictures'])} pictures; smallest cosine between ONNX and Python {min(cosines):.5f}")
+    return 0
+
+
+def _add_publish(verbs) -> None:
+    parser = _verb(verbs, "publish", "Put the built site into a folder of a static host, or on a branch of the repository; refuses what the gate has not passed.",
+                   "ucdr publish --to /var/www/ucdr")
+    target = parser.add_mutually_exclusive_group(required=True)
+    target.add_argument("--to", type=Path, metavar="FOLDER", help="a folder; what it holds of an earlier site is replaced")
+    target.add_argument("--branch", help="a branch of this repository, pushed to its remote (ghp-import), such as gh-pages")
+    target.add_argument("--check", action="store_true", help="only say whether the site may be published")
+    parser.set_defaults(do=_publish)
+
+
+def _publish(options) -> int:
+    from . import publish
+
+    site = publish.checked()
+    if options.to:
+        publish.to_folder(site, options.to)
+    elif options.branch:
+        publish.to_branch(site, options.branch)
+    print(f"{site}: passed by the gate" + (f"; published to {options.to or options.branch}" if not options.check else ""))
+    return 0
+
+
 # -------------------------------------------------------------------------------------------------------------- bench
 
 def _add_bench(verbs) -> None:
     parser = _verb(verbs, "bench", "Measure this machine: exact retrieval metrics against scikit-learn; the training loop against the model alone and a "
-                   "straightforward loop; or how far numbers move between instruction sets.", "ucdr bench train --device cuda")
-    parser.add_argument("what", choices=["retrieval", "train", "numerics"])
+                   "straightforward loop; indexes for search against a flat one; or how far numbers move between instruction sets.", "ucdr bench train --device cuda")
+    parser.add_argument("what", choices=["retrieval", "train", "search", "numerics"])
     parser.add_argument("--queries", type=int, default=92_000, help="retrieval")
     parser.add_argument("--gallery", type=int, default=54_000, help="retrieval")
     parser.add_argument("--dimension", type=int, default=512, help="retrieval")
+    parser.add_argument("--sizes", default="10000,100000,1000000", help="search: numbers of vectors, comma-separated")
     parser.add_argument("--device", help="train; default: cuda where there is a GPU")
     parser.add_argument("--backbone", default="se_resnet50", help="train")
     parser.add_argument("--size-px", type=int, default=224, help="train")
@@ -403,6 +508,8 @@ def _bench(options) -> int:
 
     if options.what == "numerics":
         bench.numerics()
+    elif options.what == "search":
+        bench.search([int(size) for size in options.sizes.split(",")])
     elif options.what == "retrieval":
         bench.retrieval(options.queries, options.gallery, options.dimension)
     else:

@@ -20,7 +20,8 @@ from . import semantics, statistics, tables, training
 from .data import datasets, images, splits
 from .data.manifest import Manifest
 from .methods.doodle import ramp
-from .papers import audit, doodle, embedded, league, seeds_of, snmpnet, stl, strad
+from .papers import audit, doodle, embedded, league, modern, seeds_of, snmpnet, stl, strad
+from .papers import load as load_paper
 from .papers.embedded import sketch_photo
 from .runs import RunRecord, Store, TrainSpec
 
@@ -50,7 +51,25 @@ def figure(paper: str, name: str) -> Drawing:
     """A paper's figure on our runs.  Raises KeyError for an unknown one, RecordError where a run is missing."""
     if name not in FIGURES.get(paper, ()):
         raise KeyError(f"unknown figure {paper} {name}; known: " + ", ".join(f"{p} {n}" for p, own in FIGURES.items() for n in own))
-    return FIGURES[paper][name](Store())
+    store = _Noting()
+    drawn = FIGURES[paper][name](store)
+    if not store.noted:
+        return drawn
+    keys = sorted(store.noted)
+    return replace(drawn, fingerprint=f"{drawn.fingerprint}\nfrom {len(keys)} run{'s' if len(keys) > 1 else ''}: {', '.join(keys[:3])}"
+                   + (f" and {len(keys) - 3} more" if len(keys) > 3 else "") + f" (together {tables.together(keys)})")
+
+
+class _Noting(Store):
+    """A store that remembers which runs were asked for."""
+
+    def __init__(self):
+        super().__init__()
+        self.noted: set[str] = set()
+
+    def need(self, spec: TrainSpec) -> RunRecord:
+        self.noted.add(spec.key)
+        return super().need(spec)
 
 
 # ------------------------------------------------------------------------------------------------------------ drawing
@@ -543,6 +562,131 @@ def _inequality(_: Store) -> Drawing:
     return Drawing(fig, "\n".join(lines))
 
 
+# What each paper adds, by its own claims: (paper, table, beginning of the claim's text, what it is).
+INGREDIENTS = (
+    ("doodle", "table3", "Triplet + attention −", "attention"),
+    ("doodle", "table3", "Triplet + attention + domain −", "forgetting the domain"),
+    ("doodle", "table3", "Triplet + attention + semantic −", "word vectors"),
+    ("snmpnet", "table5", "Base N/W + $L_{SN}$ −", "distances between classes"),
+    ("snmpnet", "table5", "Base N/W + mixing −", "mixing domains"),
+    ("snmpnet", "table5", "SnMpNet (all) − Base N/W + mixing", "predicting the mixture"),
+    ("strad", "table1", "Sketchy: STRAD − Simple SB", "structure and appearance apart"),
+    ("stl", "table3", "Sketchy: semi-heterogeneous − one", "shared upper layers"),
+    ("stl", "table3", "Sketchy: + semantic", "word vectors"),
+    ("stl", "table3", "Sketchy: + unlabelled", "unlabelled photos of the gallery"),
+)
+TITLES = {"doodle": "Doodle to Search, 2019", "strad": "STRAD, 2019–21", "snmpnet": "SnMpNet, 2021", "stl": "STL, 2023"}
+
+
+def _ingredients(store: Store) -> Drawing:
+    """The difference that each paper's ingredients make here, with its interval, in the order of the story."""
+    fig = Figure(figsize=(8, 4.6))
+    axis, lines, before = fig.subplots(), [], None
+    for place, (paper, table, beginning, what) in enumerate(INGREDIENTS):
+        claim = next(own for own in load_paper(paper).CLAIMS[table]() if own.text.startswith(beginning))
+        found = tables.difference_of(claim, store)
+        colour = COLOURS[list(TITLES).index(paper)]
+        axis.plot([found.low, found.high], [-place, -place], color=colour, lw=2)
+        axis.plot(found.mean, -place, MARKERS[list(TITLES).index(paper)], color=colour, ms=8, label=TITLES[paper] if paper != before else None)
+        lines.append(f"{TITLES[paper]}, {what}: {found.mean:+.3f} ({found.low:+.3f} to {found.high:+.3f})")
+        before = paper
+    axis.axvline(0, color="black", lw=0.8)
+    axis.set_yticks([-place for place in range(len(INGREDIENTS))], [what for *_, what in INGREDIENTS])
+    axis.set(xlabel="difference in mAP@all on the embedded data, 95% interval")
+    axis.legend(frameon=False, fontsize=9)
+    sns.despine(fig)
+    fig.tight_layout()
+    return Drawing(fig, "\n".join(lines))
+
+
+def definitions(relevant: np.ndarray, k: int) -> dict[str, tuple[np.ndarray, float, str]]:
+    """{metric: (what it adds up at each rank (n,), what it divides by, that in words)} of one ranking, relevant (n,) bool, best first.
+
+    The formulas as they stand in the chapter, with K in the place of 200; their quotients are what `retrieval.metrics` gives at K = 200.
+    """
+    precision = relevant.cumsum() / np.arange(1, len(relevant) + 1)
+    first = np.arange(len(relevant)) < k
+    above = np.maximum.accumulate(precision[::-1])[::-1]
+    above_k = np.where(first, np.maximum.accumulate(np.where(first, precision, 0)[::-1])[::-1], 0)
+    found, total = relevant[:k].sum(), relevant.sum()
+    return {
+        "map_all": (relevant * precision, total, f"R = {total}"),
+        "map_all_voc": (relevant * above, total, f"R = {total}"),
+        f"map_{k}": (relevant * precision * first, max(found, 1), f"hits = {found}"),
+        f"map_{k}_k": (relevant * precision * first, k, f"K = {k}"),
+        f"map_{k}_min": (relevant * precision * first, min(k, total), f"min(K, R) = {min(k, total)}"),
+        f"map_{k}_voc": (relevant * above_k * first, min(k, total), f"min(K, R) = {min(k, total)}"),
+        f"prec_{k}": (relevant * first * 1.0, k, f"K = {k}"),
+    }
+
+
+EXAMPLE = np.array([1, 0, 1, 1, 0, 0, 0, 1, 0, 1, 1, 0, 0, 1, 0, 0, 1, 0, 0, 1], bool)
+
+
+def metric_panels(relevant: np.ndarray = EXAMPLE, k: int = 10) -> Drawing:
+    """One ranking under each definition: bars are what it adds up, beside what it divides by."""
+    every = definitions(relevant, k)
+    fig = Figure(figsize=(10, 4.4))
+    axes = fig.subplots(2, 4, sharex=True, sharey=True).ravel()
+    ranks, lines = np.arange(1, len(relevant) + 1), []
+    for axis, (name, (terms, divisor, words)) in zip(axes, every.items()):
+        axis.bar(ranks, terms, color=np.where(relevant[:, None], [COLOURS[0]], [(0.8, 0.8, 0.8)]), width=0.8)
+        axis.plot(ranks, relevant.cumsum() / ranks, color=COLOURS[1], lw=1)
+        axis.plot(ranks[relevant], np.full(relevant.sum(), -0.06), "s", color=COLOURS[0], ms=3)
+        axis.axvline(k + 0.5, color="black", lw=0.6)
+        axis.set_title(f"{name} = {terms.sum() / divisor:.3f}\nsum {terms.sum():.2f} by {words}", fontsize=9)
+        lines.append(f"{name} {terms.sum() / divisor:.3f} = {terms.sum():.3f} / {divisor}")
+    axes[-1].axis("off")
+    axes[-1].text(0, 0.6, "squares: relevant\nline: precision $P_k$\nbars: what is added up", fontsize=9, va="center")
+    for axis in axes[4:7]:
+        axis.set_xlabel("rank")
+    axes[0].set(ylim=(-0.1, 1.05), ylabel="precision")
+    sns.despine(fig)
+    fig.tight_layout()
+    return Drawing(fig, "\n".join(lines))
+
+
+def found(query: np.ndarray, pictures: list[np.ndarray], titles: list[str], columns: int = 6) -> Drawing:
+    """A drawing that asks and what was found for it, best first."""
+    rows = -(-len(pictures) // columns)
+    fig = Figure(figsize=(1.5 * (columns + 1.3), 1.75 * rows))
+    grid = fig.add_gridspec(rows, columns + 1, width_ratios=[1.3, *[1] * columns])
+    axis = fig.add_subplot(grid[:, 0])
+    axis.imshow(query)
+    axis.set_title("query", fontsize=9)
+    axis.axis("off")
+    for place, (picture, title) in enumerate(zip(pictures, titles)):
+        axis = fig.add_subplot(grid[place // columns, 1 + place % columns])
+        axis.imshow(picture)
+        axis.set_title(title, fontsize=8)
+        axis.axis("off")
+    fig.tight_layout()
+    return Drawing(fig, ", ".join(titles))
+
+
+def _trunks(store: Store) -> Drawing:
+    """Frozen features by trunk and mending, and two trained methods, on both analogues."""
+    built = modern.embedded()
+    fig = Figure(figsize=(9, 3.4))
+    lines = []
+    for axis, (column, title) in zip(fig.subplots(1, 2, sharey=True), enumerate(modern.VIEWS.values())):
+        groups = list(dict.fromkeys(row.group for row in built.rows))
+        for row in built.rows:
+            cell = row.cells[2 * column]
+            value = np.mean([store.need(spec).scores(cell.evaluation)[cell.metric] for spec in cell.specs])
+            series = list(dict.fromkeys(other.label for other in built.rows))
+            axis.plot(value, groups.index(row.group), MARKERS[series.index(row.label)], color=COLOURS[series.index(row.label)], ms=8,
+                      label=row.label if row in [next(r for r in built.rows if r.label == row.label)] else None)
+            lines.append(f"{title}, {row.group}, {row.label}: {value:.3f}")
+        axis.set_yticks(range(len(groups)), groups)
+        axis.invert_yaxis()
+        axis.set(title=title, xlabel="mAP@all")
+    fig.axes[1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    sns.despine(fig)
+    fig.tight_layout()
+    return Drawing(fig, "\n".join(lines))
+
+
 FIGURES: dict[str, dict[str, Callable[[Store], Drawing]]] = {
     "snmpnet": {
         "figure2": _retrieved("quickdraw", "ucdr", "quickdraw"),
@@ -569,5 +713,9 @@ FIGURES: dict[str, dict[str, Callable[[Store], Drawing]]] = {
     },
     "league": {question: _standings(question) for question in league.QUESTIONS},
     "audit": {"variants": _variants, "inequality": _inequality},
+    "search": {},
+    "modern": {"trunks": _trunks},
+    "story": {"ingredients": _ingredients},
+    "metrics": {"definitions": lambda _: metric_panels()},
     "strad": {"figure3": _strad3, "figure4": _strad4, "figure5": _strad5, "fusion": _strad_fusion},
 }

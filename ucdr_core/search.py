@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import time
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -98,6 +99,7 @@ class Index:
     unreadable: dict[str, tuple[int, int, str]] = field(default_factory=dict)
     added: int = 0
     removed: int = 0
+    _held: dict = field(default_factory=dict, repr=False)  # the encoder, and faiss indexes by kind, once they are asked for
 
     # ------------------------------------------------------------------------------------------------- making
 
@@ -190,13 +192,13 @@ class Index:
     @classmethod
     def _read(cls, file: Path) -> Index:
         try:
-            with np.load(file, allow_pickle=False) as arrays:
+            with open(file, "rb") as stored, np.load(stored, allow_pickle=False) as arrays:
                 table, embeddings = json.loads(arrays["table"].tobytes()), arrays["embeddings"]
             if len(table["files"]) != len(embeddings):
                 raise ValueError(f"{len(table['files'])} files but {len(embeddings)} embeddings")
             return cls(Path(table["folder"]), table["run"], {path: tuple(own) for path, own in table["files"].items()}, embeddings,
                        {path: tuple(own) for path, own in table["unreadable"].items()})
-        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        except (OSError, ValueError, KeyError, AttributeError, TypeError, zipfile.BadZipFile) as error:
             raise DataError(f"{file} is no index ({type(error).__name__}: {error}); remove it and run `ucdr index` again") from error
 
     def __len__(self) -> int:
@@ -229,9 +231,9 @@ class Index:
         if not len(self):
             raise DataError(f"no picture of {self.folder} could be read")
         if self._encoder().distance == "cosine":
-            if getattr(self, "_faiss", (None,))[0] != kind:
-                self._faiss = kind, nearest_index(_unit(self.embeddings), kind)
-            values, rows = self._faiss[1].search(_unit(query[None]), min(k, len(self)))
+            if kind not in self._held:
+                self._held[kind] = nearest_index(_unit(self.embeddings), kind)
+            values, rows = self._held[kind].search(_unit(query[None]), min(k, len(self)))
         else:
             own = faiss.IndexFlatL2(self.embeddings.shape[1])
             own.add(np.ascontiguousarray(self.embeddings))
@@ -241,9 +243,9 @@ class Index:
         return [Hit(self.folder / names[row], float(value)) for row, value in zip(rows[0], values[0]) if row >= 0]
 
     def _encoder(self) -> PictureEncoder:
-        if not hasattr(self, "_held"):
-            self._held = PictureEncoder(record_of(self.run))
-        return self._held
+        if "encoder" not in self._held:
+            self._held["encoder"] = PictureEncoder(record_of(self.run))
+        return self._held["encoder"]
 
     def show(self, hits: list[Hit], query: Image.Image | None = None, side: int = 160, columns: int = 4) -> Image.Image:
         """The hits as one picture, the query before them."""
@@ -258,6 +260,23 @@ class Index:
             sheet.paste(picture, (x + (side - picture.width) // 2, y + (side - picture.height) // 2))
             draw.text((x + 4, y + side), title[:26], fill="black")
         return sheet
+
+
+def embedded_pictures(domains: tuple[str, ...] = ("fluent_3d", "twemoji")) -> Path:
+    """A folder with the embedded pictures of these domains as files, <domain>/<class>-<name>.webp: something to try a search on."""
+    from .data import emoji
+
+    manifest, folder = emoji(), paths.cache() / "pictures"
+    with zipfile.ZipFile(manifest.root) as pack:
+        for row in manifest.rows(list(domains), manifest.classes):
+            own = manifest.samples.iloc[row]
+            path = folder / own.domain / f"{own.class_name}-{Path(own.path).name}"
+            if not path.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                partial = path.with_suffix(f".{os.getpid()}.partial")
+                partial.write_bytes(pack.read(own.path))
+                partial.replace(path)
+    return folder
 
 
 def _unit(values: np.ndarray) -> np.ndarray:

@@ -49,9 +49,18 @@ def table(paper: str, name: str, groups: list[str] | None = None) -> Rendered:
     if isinstance(built, Computed):
         built = built.listing(Store())
     if isinstance(built, Listing):
-        lines = ["|".join(["", *row, ""]) for row in built.rows]
-        return Rendered(_markdown(f"{paper}-{name}", built.caption, list(built.header), lines, built.footer, numbers_from=1))
+        return shown(built)
     return render(built, Store(), groups)
+
+
+def shown(built: Listing) -> Rendered:
+    lines = ["|".join(["", *row, ""]) for row in built.rows]
+    return Rendered(_markdown(f"{built.paper}-{built.name}", built.caption, list(built.header), lines, built.footer, numbers_from=1))
+
+
+def together(keys: list[str]) -> str:
+    """Names many runs: 12 hex digits of their sorted keys."""
+    return hashlib.sha256("".join(sorted(keys)).encode()).hexdigest()[:12]
 
 
 def render(built: Table, store: Store, groups: list[str] | None = None) -> Rendered:
@@ -230,13 +239,12 @@ def _provenance(specs: list[TrainSpec], how: str) -> str:
         return ", ".join(map(str, sorted(set(values))))
 
     named = ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
-    digest = hashlib.sha256("".join(keys).encode()).hexdigest()[:12]
     data = of(f"{spec.dataset} ({spec.manifest().fingerprint})" for spec in specs)
     folds = any("_fold" in (spec.split or "") for spec in specs)
     return (
         f"Tier E: {data}; split {'5 class folds' if folds else of(spec.split for spec in specs)}; {of(spec.backbone for spec in specs)}, "
         f"regime {of(spec.regime for spec in specs)}, {of(spec.precision for spec in specs)}; seeds {of(spec.seed for spec in specs)}. "
-        f"{len(keys)} runs: {named} (together {digest}; `{how}`)."
+        f"{len(keys)} runs: {named} (together {together(keys)}; `{how}`)."
     )
 
 

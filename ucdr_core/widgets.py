@@ -4,18 +4,25 @@ They need a running kernel; the published page shows a static figure beside each
 """
 from __future__ import annotations
 
+import io
+
+import anywidget
 import ipywidgets
 import numpy as np
 import seaborn as sns
+import traitlets
 from matplotlib.figure import Figure
+from PIL import Image
 
-from . import semantics
-from .figures import COLOURS, Drawing, calibration_margins, rank, retrieval_grid, unit
+from . import paths, semantics
+from .figures import COLOURS, Drawing, calibration_margins, metric_panels, rank, retrieval_grid, unit
 from .methods.doodle import ramp, semantic_negatives
 from .papers import seeds_of, snmpnet, stl, strad
 from .papers.embedded import sketch_photo
 from .retrieval import evaluate
 from .runs import Store
+
+WEB = paths.PACKAGE / "web"
 
 
 def explorer(paper: str, **options) -> ipywidgets.Widget:
@@ -139,7 +146,63 @@ def spaces(k: int = 5) -> ipywidgets.Widget:
     return _shown([*weights.values(), class_name], [picture, words], show)
 
 
-EXPLORERS = {"snmpnet": retrieval, "doodle": reversal, "stl": calibration, "strad": spaces}
+def definitions() -> ipywidgets.Widget:
+    """Metrics chapter: how good the ranking is, how many are relevant, and K; every definition on what comes out."""
+    relevant = ipywidgets.IntSlider(8, 1, 40, description="relevant R")
+    gallery = ipywidgets.IntSlider(40, 10, 100, description="gallery")
+    quality = ipywidgets.FloatSlider(1.0, min=0.0, max=4.0, step=0.25, description="quality")
+    cut = ipywidgets.IntSlider(10, 1, 40, description="K")
+    picture = ipywidgets.Image(format="png")
+
+    def show(_=None) -> None:
+        random = np.random.default_rng(0)
+        right = np.arange(gallery.value) < min(relevant.value, gallery.value)
+        order = np.argsort(-(random.standard_normal(gallery.value) + quality.value * right))
+        picture.value = metric_panels(right[order], min(cut.value, gallery.value)).png()
+
+    return _shown([relevant, gallery, quality, cut], [picture], show)
+
+
+class Canvas(anywidget.AnyWidget):
+    """The doodle page's drawing pad in a notebook; `picture()` is what stands on it."""
+
+    _esm = (WEB / "pad.mjs").read_text() + """
+    export default { render({ model, el }) {
+      const drawing = pad(el, () => {
+        drawing.canvas.toBlob(async (blob) => { model.set("png", new DataView(await blob.arrayBuffer())); model.save_changes(); });
+      });
+    } };
+    """
+    _css = (WEB / "doodle.css").read_text()
+    png = traitlets.Bytes(b"").tag(sync=True)
+
+    def picture(self) -> Image.Image:
+        """The drawing, black on white; all white before anything is drawn."""
+        if not self.png:
+            return Image.new("RGB", (384, 384), "white")
+        return Image.open(io.BytesIO(self.png)).convert("RGB")
+
+
+def sketchbook(index, k: int = 12) -> ipywidgets.Widget:
+    """Draw, and the nearest pictures of an indexed folder (`search.Index`) appear below."""
+    canvas, found, said = Canvas(), ipywidgets.Image(format="png"), ipywidgets.Label()
+
+    def show(_=None) -> None:
+        drawing = canvas.picture()
+        if np.asarray(drawing).min() == 255:
+            found.value, said.value = b"", "Draw something."
+            return
+        hits = index.search(drawing, k)
+        buffer = io.BytesIO()
+        index.show(hits).save(buffer, "png")
+        found.value, said.value = buffer.getvalue(), f"nearest: {hits[0].path.name}, {hits[0].similarity:.2f}"
+
+    canvas.observe(show, "png")
+    show()
+    return ipywidgets.VBox([canvas, said, found])
+
+
+EXPLORERS = {"metrics": definitions, "snmpnet": retrieval, "doodle": reversal, "stl": calibration, "strad": spaces}
 
 
 def _shown(controls: list, results: list, show) -> ipywidgets.Widget:

@@ -24,7 +24,7 @@ TRUNKS = {
     "vgg16": "VGG-16", "se_resnet50": "SE-ResNet50", "dinov2_vit_s14": "DINOv2 ViT-S/14", "dinov2_vit_b14": "DINOv2 ViT-B/14", "clip_vit_b32": "CLIP ViT-B/32",
     "clip_vit_b16": "CLIP ViT-B/16",
 }
-SIZES = {"efficientnet_lite0": (128, 224), "efficientnet_lite1": (240,), "efficientnet_lite2": (256,)}  # others: their own
+SIZES = {"efficientnet_lite0": (128, 224), "efficientnet_lite1": (240,), "efficientnet_lite2": (260,)}  # others: their own
 
 
 def specs(data_root: Path | str | None = None) -> dict[tuple[str, int, str], TrainSpec]:

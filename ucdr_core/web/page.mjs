@@ -66,6 +66,7 @@ async function start() {
   const [runtime, model, gallery] = await Promise.all(["ort-wasm-simd-threaded.wasm.gz", "model.onnx.gz", "gallery.bin.gz"].map(async (name) => unpacked(await fetched(name, "arrayBuffer"))));
   ort.env.wasm.wasmBinary = runtime;
   searcher = await Searcher.open(ort, new Uint8Array(model), description, gallery);
+  await searcher.search(new Uint8Array(3 * 9).fill(255), 3, 3); // the first is slow, as the code is compiled: not the reader's
   status.textContent = "Draw something, or choose an example.";
   status.dataset.ready = "1";
   await search();

@@ -1,0 +1,216 @@
+"""Search in one's own pictures: framing, the encoder against the records, incremental indexes, what is refused."""
+import json
+import os
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from ucdr_core import cli, data, search
+from ucdr_core.data import DataError
+from ucdr_core.encoder import PictureEncoder, framed
+from ucdr_core.runs import Store, TrainSpec
+
+
+@pytest.fixture(scope="module")
+def record(tree, library):
+    os.environ["UCDR_HOME"] = str(library)
+    return Store().make(TrainSpec.from_mapping({
+        "method": "snmpnet", "dataset": "folders", "data_root": str(tree), "split": None, "train_domains": ["sketch", "photo"], "gallery_domain": "photo",
+        "size_px": 32, "precision": "float32", "embedding_dim": 50, "options": {"distance": "cosine"},
+        "recipe": {"optimiser": "adam", "lr": 1e-3, "decay": "constant", "epochs": 2, "batch_size": 12}}), progress=False)
+
+
+@pytest.fixture
+def pictures(tmp_path, tree):
+    """A folder of eight photos in two folders, one of them two levels down."""
+    folder = tmp_path / "pictures"
+    for number, file in enumerate(sorted((tree / "photo").glob("*/[!.]*.png"))[::6]):
+        to = folder / ("a" if number % 2 else "b/c") / f"{file.parent.name}.png"
+        to.parent.mkdir(parents=True, exist_ok=True)
+        to.write_bytes(file.read_bytes())
+    return folder
+
+
+def drawing(size=(200, 120), box=(120, 30, 160, 90)) -> Image.Image:
+    image = Image.new("RGB", size, "white")
+    ImageDraw.Draw(image).rectangle(box, outline="black", width=4)
+    return image
+
+
+def test_a_drawing_is_cut_out_and_centred_and_a_photo_is_left_alone():
+    square = framed(drawing())
+    ink = np.argwhere(np.asarray(square).min(2) < 200)
+    assert square.size == (73, 73)  # 61 pixels of ink and 8% of the side around it on each
+    assert (ink.min(0) >= 5).all() and abs((ink.min(0) + ink.max(0)) - 72).max() <= 1  # in the middle
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 255, (30, 40, 3), np.uint8))
+    assert framed(photo) is photo
+    white = Image.new("RGB", (20, 10), "white")
+    assert framed(white) is white
+
+
+def test_where_and_how_large_one_draws_does_not_matter():
+    here, there = framed(drawing()), framed(drawing((300, 400), (20, 310, 60, 370)))
+    np.testing.assert_array_equal(np.asarray(here), np.asarray(there))
+    large = framed(drawing().resize((800, 480), Image.Resampling.NEAREST)).resize(here.size, Image.Resampling.BOX)
+    assert np.abs(np.asarray(large).astype(int) - np.asarray(here)).mean() < 4
+
+
+@pytest.mark.parametrize("values", [{}, {"method": "strad", "options": {"hidden": 16, "structure": 8, "samples": 2}, "features": {"method": "simple"}}, {"method": "sake"}],
+                         ids=["snmpnet", "fed by another run", "sake"])
+def test_the_encoder_gives_what_the_record_says(small, values):
+    own = {**small, **values}
+    if values:
+        own.pop("embedding_dim")
+    own["recipe"] = {**small["recipe"], "epochs": 1}
+    record = Store().make(TrainSpec.from_mapping(own), progress=False)
+    manifest = record.spec.manifest()
+    encoder = PictureEncoder(record)
+    for domain, photo in (("sketch", False), ("photo", True)):
+        rows = manifest.rows([domain], manifest.classes)[:4]
+        wanted = record.embeddings(rows)
+        found = encoder.embed([data.images.read(manifest, row) for row in rows], photo)
+        np.testing.assert_allclose(found, wanted, atol=0.01 * np.abs(wanted).max())  # the record's maps are cached in half precision
+
+
+def test_an_index_finds_the_picture_itself_first(record, pictures):
+    index = search.Index.build(pictures, record, progress=False)
+    assert len(index) == 8 and index.added == 8
+    for path in sorted(pictures.rglob("*.png")):
+        hits = index.search(path, 3, photo=True)
+        assert hits[0].path == path and hits[0].similarity == pytest.approx(1, abs=1e-5)
+        assert hits[0].similarity >= hits[1].similarity >= hits[2].similarity
+    assert len(index.search(drawing(), 100)) == 8
+
+
+def test_a_second_build_looks_at_what_changed_only(record, pictures, monkeypatch):
+    search.Index.build(pictures, record, progress=False)
+    seen = []
+    original = data.images.read
+    monkeypatch.setattr(search.images, "read", lambda manifest, row: seen.append(manifest.samples.path.iloc[row]) or original(manifest, row))
+    files = sorted(pictures.rglob("*.png"))
+    assert search.Index.build(pictures, record, progress=False).added == 0 and seen == []
+    files[0].write_bytes(files[1].read_bytes())
+    os.utime(files[0], ns=(1, 1))
+    files[2].unlink()
+    Image.new("RGB", (9, 9), "red").save(pictures / "new.png")
+    index = search.Index.build(pictures, record, progress=False)
+    assert sorted(seen) == sorted([files[0].relative_to(pictures).as_posix(), "new.png"])
+    assert (index.added, index.removed, len(index)) == (2, 1, 8)
+    again = search.Index.load(pictures)
+    fresh = PictureEncoder(record).embed([Image.open(again.folder / name).convert("RGB") for name in again.files], photo=True)
+    np.testing.assert_allclose(again.embeddings, fresh, atol=1e-5)  # each row is still its own file's
+
+
+def test_unreadable_files_are_listed_once_and_tried_again_when_they_change(record, pictures):
+    broken = pictures / "broken.jpg"
+    broken.write_bytes(b"no picture")
+    index = search.Index.build(pictures, record, progress=False)
+    assert list(index.unreadable) == ["broken.jpg"] and len(index) == 8
+    Image.new("RGB", (9, 9), "red").save(broken)
+    index = search.Index.build(pictures, record, progress=False)
+    assert not index.unreadable and len(index) == 9
+
+
+def test_a_cut_off_build_goes_on(record, pictures, monkeypatch):
+    monkeypatch.setattr(search, "BATCH", 3)
+    monkeypatch.setattr(search, "SAVE_SECONDS", 0)
+    original, calls = PictureEncoder.embed, []
+
+    def failing(self, images, photo=False):
+        calls.append(len(images))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return original(self, images, photo)
+
+    monkeypatch.setattr(PictureEncoder, "embed", failing)
+    with pytest.raises(KeyboardInterrupt):
+        search.Index.build(pictures, record, progress=False)
+    index = search.Index.build(pictures, record, progress=False)
+    assert calls == [3, 3, 2, 2] and len(index) == 8
+
+
+def test_links_out_of_the_folder_and_hidden_files_are_not_followed(record, pictures, tmp_path):
+    Image.new("RGB", (9, 9), "red").save(tmp_path / "outside.png")
+    (pictures / "link.png").symlink_to(tmp_path / "outside.png")
+    (pictures / ".hidden").mkdir()
+    Image.new("RGB", (9, 9), "red").save(pictures / ".hidden" / "x.png")
+    assert len(search.Index.build(pictures, record, progress=False)) == 8
+
+
+def test_what_cannot_be_searched_is_said(record, tmp_path, pictures):
+    with pytest.raises(DataError, match="is not a folder"):
+        search.Index.build(tmp_path / "nowhere", record)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="holds no picture"):
+        search.Index.build(tmp_path / "empty", record)
+    with pytest.raises(DataError, match="there is no index of .*empty; make one with `ucdr index"):
+        search.Index.load(tmp_path / "empty")
+    with pytest.raises(DataError, match="no runs .* begin with 'ffff'"):
+        search.record_of("ffff")
+    with pytest.raises(DataError, match="begin with '../x'"):
+        search.record_of("../x")
+    index = search.Index.build(pictures, record, progress=False)
+    with pytest.raises(ValueError, match="k must be at least 1"):
+        index.search(drawing(), 0)
+    with pytest.raises(DataError, match="there is no picture"):
+        index.search(tmp_path / "none.png")
+
+
+def test_a_damaged_index_is_named_and_made_anew(record, pictures, capsys):
+    index = search.Index.build(pictures, record, progress=False)
+    file = search._file(index.folder, index.run)
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(DataError, match="is no index"):
+        search.Index.load(pictures)
+    assert len(search.Index.build(pictures, record, progress=False)) == 8
+    assert "indexing anew" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind, recall", [("flat", 1.0), ("hnsw", 0.9), ("ivf", 0.5)])
+def test_every_kind_of_index_finds_what_a_plain_product_finds(kind, recall, random):
+    centres = random.standard_normal((50, 32))
+    values = search._unit(centres[random.integers(0, 50, 4000)] + 0.5 * random.standard_normal((4000, 32)))
+    index, queries = search.nearest_index(values[200:], kind), values[:200]
+    truth = np.argsort(-(queries @ values[200:].T), axis=1, kind="stable")[:, :10]
+    found = index.search(queries, 10)[1]
+    assert np.mean([len(set(a) & set(b)) / 10 for a, b in zip(truth, found)]) >= recall
+    with pytest.raises(ValueError, match="known: flat, hnsw, ivf"):
+        search.nearest_index(values, "lsh")
+
+
+def test_a_run_that_compares_by_distance_is_searched_by_distance(small, pictures):
+    small["options"] = {"distance": "euclidean"}
+    record = Store().make(TrainSpec.from_mapping({**small, "recipe": {**small["recipe"], "epochs": 1}}), progress=False)
+    index = search.Index.build(pictures, record, progress=False)
+    query = index.ask(drawing())
+    expected = np.sort(np.linalg.norm(index.embeddings - query, axis=1))[:4]
+    np.testing.assert_allclose([-hit.similarity for hit in index.search(drawing(), 4)], expected, rtol=1e-3)
+
+
+def test_index_and_search_from_the_shell(record, pictures, tmp_path, capsys):
+    drawing().save(tmp_path / "doodle.png")
+    (pictures / "broken.jpg").write_bytes(b"no picture")
+    assert cli.main(["index", str(pictures), "--run", record.key[:8]]) == 0
+    said = capsys.readouterr().out
+    assert "8 pictures indexed" in said and "not readable: broken.jpg" in said
+    assert cli.main(["search", str(tmp_path / "doodle.png"), "-k", "3", "--folder", str(pictures), "--save", str(tmp_path / "out" / "result.png"), "--json"]) == 0
+    hits = json.loads(capsys.readouterr().out)
+    assert len(hits) == 3 and all(os.path.exists(hit["path"]) for hit in hits)
+    with Image.open(tmp_path / "out" / "result.png") as saved:
+        assert saved.size == (640, 176)
+    assert cli.main(["search", str(tmp_path / "doodle.png"), "-k", "0"]) == 2
+
+
+def test_the_canvas_of_the_notebook_searches_what_is_drawn(record, pictures):
+    import io
+
+    from ucdr_core import widgets
+
+    book = widgets.sketchbook(search.Index.build(pictures, record, progress=False), 4)
+    canvas, said, found = book.children
+    assert canvas.picture().getextrema() == ((255, 255),) * 3 and found.value == b""
+    buffer = io.BytesIO()
+    drawing().save(buffer, "png")
+    canvas.png = buffer.getvalue()
+    assert said.value.startswith("nearest: ") and Image.open(io.BytesIO(found.value)).size == (640, 176)
