@@ -52,7 +52,7 @@ DOODLE = build/static/doodle
 doodle: $(DOODLE)/build.json
 
 $(DOODLE)/build.json: $(wildcard ucdr_core/web/*) ucdr_core/export.py ucdr_core/encoder.py $(or $(UCDR_HOME),.ucdr)/runs
-	$(BIN)/ucdr export --page --gallery fluent_3d,twemoji --to $(@D)
+	$(BIN)/ucdr export --page --gallery real,clipart --to $(@D)
 
 site: runs doodle
 	$(SPHINX)

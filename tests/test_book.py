@@ -10,7 +10,7 @@ import pytest
 from ucdr_core import paths
 
 BOOK = paths.REPOSITORY / "book"
-STEP = re.compile(r"^```\{code-block\} (\w+)\n:caption: (.+)\n\n(.*?)^```", re.MULTILINE | re.DOTALL)
+STEP = re.compile(r"^```\{code-block\} (\w+)\n:caption: ([^\n]+)\n\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 def steps(page: str) -> list[tuple[str, str, str]]:

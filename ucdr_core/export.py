@@ -30,7 +30,7 @@ from .runs import RunRecord
 
 WEB = paths.PACKAGE / "web"
 TILE_PX, COLUMNS = 64, 25
-ASKS = "openmoji_line"  # whose drawings are the page's examples and the parity file's pictures, where the data set has them
+ASKS = ("quickdraw", "sketch")  # the first of these domains that the data has gives the page's examples and the parity file's pictures
 RUNTIME = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 
 
@@ -210,7 +210,7 @@ def _parity(record: RunRecord, encoder: PictureEncoder, per_kind: int = 5) -> di
     """Drawings of unseen and seen classes, at three times their size so that framing and resizing are tested too."""
     training = record.spec.training()
     manifest = training.manifest
-    asks = ASKS if ASKS in manifest.domains else next(d for d in manifest.domains if d != record.spec.gallery_domain)
+    asks = next((d for d in (*ASKS, *manifest.domains) if d in manifest.domains and d != record.spec.gallery_domain))
     examples = []
     for unseen in (True, False):
         names = [name for name in sorted(training.split.test if unseen else training.seen)]

@@ -13,17 +13,17 @@ VERDICTS = ("as in the paper", "opposite to the paper", "undecided")
 LIBRARIES = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "umap-learn", "faiss-cpu", "jupyter-book", "nbval", "papermill")
 
 
-def glance() -> dict[str, dict[str, int]]:
+def glance(chapters: tuple[str, ...] = PAPERS) -> dict[str, dict[str, int]]:
     """{paper: its tables, figures, runs, and how many of the order claims of its tables came out which way}, and their sum as "all"."""
     store, found = Store(), {}
-    for paper in PAPERS:
+    for paper in chapters:
         own = papers.load(paper)
         claims = [claim for build in own.CLAIMS.values() for claim in build() if claim.reported is not None]
         verdicts = Counter(tables.verdict(claim, tables.difference_of(claim, store)) for claim in claims)
         found[paper] = {"tables": len(own.TABLES), "figures": len(figures.FIGURES[paper]), "runs": len(papers.specs_of(paper)), "claims": len(claims),
                         **{verdict: verdicts[verdict] for verdict in VERDICTS}}
-    found["all"] = {name: sum(own[name] for own in found.values()) for name in found[PAPERS[0]]}
-    found["all"]["runs"] = len(papers.specs_of(*PAPERS, *ACROSS))  # papers share runs, and the chapters across them have their own
+    found["all"] = {name: sum(own[name] for own in found.values()) for name in found[chapters[0]]}
+    found["all"]["runs"] = len(papers.specs_of(*chapters, *ACROSS))  # papers share runs, and the chapters across them have their own
     return found
 
 
@@ -41,9 +41,9 @@ def runs_table() -> tables.Rendered:
     for chapter in (*PAPERS, *ACROSS):
         specs = papers.specs_of(chapter)
         keys = sorted(spec.key for spec in specs)
-        data = ", ".join(sorted({f"{spec.dataset} {spec.manifest().fingerprint[:8]}" for spec in specs}))
+        data = ", ".join(sorted({spec.dataset.removeprefix("emoji-") for spec in specs}))
         rows.append((chapter, str(len(keys)), tables.together(keys), data))
-    return tables.shown(Listing("status", "runs", "The runs behind each chapter.", ("Chapter", "Runs", "Digest of their keys", "Data and fingerprint"), tuple(rows),
+    return tables.shown(Listing("status", "runs", "The runs behind each chapter.", ("Chapter", "Runs", "Digest of their keys", "Analogues"), tuple(rows),
                                 "`ucdr reproduce --paper CHAPTER --list` prints every key."))
 
 

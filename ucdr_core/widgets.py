@@ -176,6 +176,9 @@ class Canvas(anywidget.AnyWidget):
     _css = (WEB / "doodle.css").read_text()
     png = traitlets.Bytes(b"").tag(sync=True)
 
+    def __repr__(self) -> str:
+        return "Canvas()"
+
     def picture(self) -> Image.Image:
         """The drawing, black on white; all white before anything is drawn."""
         if not self.png:

@@ -78,7 +78,7 @@ RECIPES = {
     "content_style": PaperRecipe("vgg16", _ON_FEATURES, {"dim": 200}, fed_by={"shared": False}, source="not public"),
     "sketchgcn": PaperRecipe("vgg16", _FINE_TUNED, {"dim": 1024}, source="not public"),
     "ocean": PaperRecipe("vgg16", _FINE_TUNED, {"dim": 512}, source="not public"),
-    **{name: PaperRecipe("se_resnet50", source="reference row") for name in embedded.REFERENCES},
+    **{name: PaperRecipe("se_resnet50", source="reference row") for name, method in METHODS.items() if not method.trained},
 }
 
 

@@ -92,7 +92,7 @@ function results(title, name) {
       return element("li", { title: `${label}: ${credit}, ${description.credits[domain]?.licence ?? ""}` }, tile,
         element("span", { className: "ucdr-class", textContent: label + (seen ? "" : " *") }),
         element("span", { className: "ucdr-similarity", textContent: Math.abs(similarity).toFixed(2) }),
-        element("span", { className: "ucdr-credit", textContent: description.credits[domain]?.set.split(",")[0] ?? domain }));
+        element("span", { className: "ucdr-credit", textContent: description.credits[domain]?.set.split(/[,(]/)[0].trim() ?? domain }));
     }));
   }
   return { list, section, show };
