@@ -68,7 +68,7 @@ def test_weights_with_code_in_them_are_refused(tmp_path):
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="the development photos are not on this machine")
-@pytest.mark.parametrize("name", ["efficientnet_lite0", "efficientnet_lite1"])
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"])
 def test_the_packaged_weights_classify_real_photos(name):
     """Sketchy's photos are ImageNet's: the class's name stands among the top five for most of these classes."""
     from timm.data import ImageNetInfo
@@ -142,3 +142,40 @@ def test_jigsaw_permutations_are_far_apart_and_shuffling_moves_tiles():
     odd = torch.arange(2 * 13 * 13 * 3).reshape(2, 13, 13, 3)
     moved = images.shuffle_tiles(odd, torch.from_numpy(permutations[[5, 9]]))
     assert torch.equal(moved[:, 12], odd[:, 12]) and torch.equal(moved[:, :, 12], odd[:, :, 12]) and not torch.equal(moved, odd)
+
+
+@pytest.mark.parametrize("name, size, channels", [("dinov2_vit_s14", 98, 384), ("clip_vit_b32", 96, 512)])
+def test_a_vision_transformer_gives_timms_embedding_as_a_map_of_one_position(name, size, channels):
+    """At another size than its own too; the weights are downloads, so random ones stand in for them."""
+    trunk = backbones.trunk(name, "random")
+    model = trunk.stages[0].model
+    pixels = torch.rand(2, 3, size, size)
+    with torch.inference_mode():
+        maps = trunk(trunk.normalise(pixels))
+        expected = model.forward_head(model.forward_features(trunk.normalise(pixels)))
+    assert maps.shape == (2, channels, 1, 1)
+    torch.testing.assert_close(maps[:, :, 0, 0], expected)
+    assert (trunk.mean[0, 0, 0] < 0.483) == name.startswith("clip")
+    with pytest.raises(ValueError, match="frozen or trained as a whole"):
+        trunk.split("last-blocks")
+
+
+def test_a_transformers_whole_state_is_needed(tmp_path):
+    """CLIP's projection, called `head`, is part of the embedding; of other trunks `head` is the classifier that is left out."""
+
+    state = backbones.BACKBONES["dinov2_vit_s14"].create(False).state_dict()
+    save_file(state, tmp_path / "whole.safetensors")
+    assert torch.equal(backbones.trunk("dinov2_vit_s14", tmp_path / "whole.safetensors").stages[0].model.norm.weight, state["norm.weight"])
+    save_file({k: v for k, v in state.items() if k != "norm.weight"}, tmp_path / "part.safetensors")
+    with pytest.raises(backbones.WeightsError, match="missing .*norm.weight"):
+        backbones.trunk("dinov2_vit_s14", tmp_path / "part.safetensors")
+    assert backbones.BACKBONES["clip_vit_b32"].unused == () and "head" in backbones.BACKBONES["vgg16"].unused
+
+
+@pytest.mark.parametrize("values, message", [({"size_px": 100}, "multiple of 14"), ({"size_px": 98, "regime": "last-blocks"}, "as a whole or not at all")])
+def test_a_spec_that_a_transformer_cannot_take_is_refused(values, message):
+    from ucdr_core.methods import OptionError
+    from ucdr_core.runs import TrainSpec
+
+    with pytest.raises(OptionError, match=message):
+        TrainSpec.from_mapping({"method": "frozen", "backbone": "dinov2_vit_s14", **values})

@@ -379,3 +379,17 @@ def test_fully_connected_layers_stand_in_for_pooling():
     encoder.train()
     layers.random = np.random.default_rng(0)
     assert encoder.width == 8 and not torch.allclose(encoder(pixels), wanted)
+
+
+def test_whitening_leaves_every_direction_alike_and_centring_at_the_other_end(random):
+    from ucdr_core.methods.reference import FrozenWhitened
+
+    queries, gallery = random.standard_normal((300, 5)) @ random.standard_normal((5, 5)) + 3, random.standard_normal((500, 5)) * [1, 2, 3, 4, 5] - 7
+    plain = make("frozen_whitened", channels=5, shrinkage=0.0).together(queries, gallery)
+    both = (np.cov(plain[0].T, bias=True) + np.cov(plain[1].T, bias=True)) / 2
+    np.testing.assert_allclose(both, np.eye(5), atol=1e-9)
+    strong = make("frozen_whitened", channels=5, shrinkage=1e9).together(queries, gallery)
+    centred = make("frozen_centred", channels=5).together(queries, gallery)
+    for own, other in zip(strong, centred):
+        np.testing.assert_allclose(own / np.linalg.norm(own), other / np.linalg.norm(other), atol=1e-6)
+    assert FrozenWhitened.transductive

@@ -138,3 +138,37 @@ def test_defaults_are_complete():
         for real in (False, True):
             TrainSpec.from_mapping({"method": method, **embedded.defaults(method, real)})
         assert method in embedded.DEFAULTS
+
+
+def test_later_results_stand_beside_their_own_definition_only():
+    from ucdr_core.papers import modern
+
+    rows = papers.reported("later")
+    assert rows.value.between(0, 1).all() and rows.quoted_from.notna().all()
+    assert set(rows[rows.metric.str.startswith("mAP")].variant) <= set(modern.VARIANTS)
+    for name, build in modern.TABLES.items():
+        if not name.startswith("later"):
+            continue
+        groups = [row[:2] for row in build().rows]
+        assert len(groups) >= 7 and [g for i, g in enumerate(groups) if i == 0 or groups[i - 1] != g] == list(dict.fromkeys(groups)), name  # each group once
+        assert not build().specs  # no number of ours
+
+
+def test_not_strict_is_said_only_of_rows_above_their_own_precision():
+    rows = papers.reported("later")
+    assert len(own := rows[rows.variant == "?, not strict"])
+    for _, row in own.iterrows():
+        beside = rows[(rows.method == row.method) & (rows.backbone.fillna("") == (row.backbone if isinstance(row.backbone, str) else "")) & (rows.dataset == row.dataset)
+                      & (rows.split == row.split) & (rows.metric == "P@200")]
+        assert (row.value > beside.value).any()
+
+
+def test_the_definitions_of_the_metrics_chapter_are_the_librarys(random):
+    from ucdr_core.figures import definitions
+    from ucdr_core.retrieval import evaluate
+
+    for count, share in ((900, 0.4), (300, 0.1), (250, 0.9)):
+        relevant = random.random(count) < share
+        scores = evaluate(np.ones((1, 1)), ["x"], np.linspace(1, 0, count)[:, None], np.where(relevant, "x", "y"), "euclidean")
+        for name, (terms, divisor, _) in definitions(relevant, 200).items():
+            assert abs(terms.sum() / divisor - scores[name]) < 1e-9, name
