@@ -78,7 +78,7 @@ def search(sizes: list[int], k: int = 12, queries: int = 200) -> None:
     """
     from .search import FLAT_AT_MOST, nearest_index
 
-    print(f"flat up to {FLAT_AT_MOST:,} vectors, HNSW above; {len(os.sched_getaffinity(0))} cores; k = {k}")
+    print(f"flat up to {FLAT_AT_MOST:,} vectors, IVF above; {len(os.sched_getaffinity(0))} cores; k = {k}")
     print(f"{'vectors':>10} {'what':10} {'index':5} {'build s':>8} {'ms/query':>9} {'recall':>7} {'times flat':>10}")
     for size in sizes:
         for what, make in (("synthetic", _synthetic), ("real", _real)):

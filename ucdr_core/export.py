@@ -207,7 +207,7 @@ def credits() -> dict[str, dict[str, str]]:
 
 
 def _parity(record: RunRecord, encoder: PictureEncoder, per_kind: int = 5) -> dict:
-    """Drawings of unseen and seen classes, at three times their size so that framing and resizing are tested too."""
+    """Drawings of unseen and seen classes, at twice their size so that framing and resizing are tested too."""
     training = record.spec.training()
     manifest = training.manifest
     asks = next((d for d in (*ASKS, *manifest.domains) if d in manifest.domains and d != record.spec.gallery_domain))
@@ -217,7 +217,7 @@ def _parity(record: RunRecord, encoder: PictureEncoder, per_kind: int = 5) -> di
         for name in np.array(names)[np.linspace(0, len(names) - 1, per_kind).round().astype(int)]:
             row = manifest.rows([asks], [name])[0]
             picture = images.read(manifest, row)
-            large = picture.resize((3 * picture.width, 3 * picture.height), Image.Resampling.BICUBIC)
+            large = picture.resize((2 * picture.width, 2 * picture.height), Image.Resampling.BICUBIC)
             with torch.inference_mode():
                 embedding, features = Exported(encoder)(encoder.pixels([framed(large)]))
             examples.append({
