@@ -135,7 +135,7 @@ def test_marks_and_sources_are_printed(small, tmp_path, monkeypatch):
 # ------------------------------------------------------------------------------------------------------- what is ranked
 
 def test_every_method_is_in_the_league():
-    assert {system.method for system in embedded.SYSTEMS.values()} == set(METHODS)
+    assert {system.method for system in embedded.SYSTEMS.values()} == set(METHODS) - {"frozen_whitened"}  # a repair, in the chapter of frozen features
     for question, asked in league.QUESTIONS.items():
         built = league.ranking(question, "map_all")
         assert {row.label for row in built.rows} == set(embedded.SYSTEMS) - set(dict(asked.but))
