@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from ucdr_core import data
+from ucdr_core.runs import Store, TrainSpec
 
 torch.set_num_threads(min(2, os.cpu_count()))
 
@@ -34,6 +35,17 @@ def tree(tmp_path_factory):
 def library(tmp_path_factory):
     """A folder for runs and caches that the tests of one session share."""
     return tmp_path_factory.mktemp("ucdr")
+
+
+@pytest.fixture(scope="session")
+def record(tree, library):
+    """A run that can be searched with and exported: SnMpNet on the tree, 64 px, two epochs."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("UCDR_HOME", str(library))
+        yield Store().make(TrainSpec.from_mapping({
+            "method": "snmpnet", "dataset": "folders", "data_root": str(tree), "split": None, "train_domains": ["sketch", "photo"], "gallery_domain": "photo",
+            "size_px": 64, "precision": "float32", "embedding_dim": 50, "options": {"distance": "cosine"},
+            "recipe": {"optimiser": "adam", "lr": 1e-3, "decay": "constant", "epochs": 2, "batch_size": 12}}), progress=False)
 
 
 @pytest.fixture(autouse=True)

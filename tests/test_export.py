@@ -1,7 +1,6 @@
 """The export against Python: the ONNX model, the quantised gallery, the page's module in Node."""
 import gzip
 import json
-import os
 import shutil
 import subprocess
 
@@ -35,15 +34,6 @@ for (const own of JSON.parse(readFileSync(`${folder}/parity.json`)).examples) {
 }
 console.log(JSON.stringify(found));
 """
-
-
-@pytest.fixture(scope="module")
-def record(tree, library):
-    os.environ["UCDR_HOME"] = str(library)
-    return Store().make(TrainSpec.from_mapping({
-        "method": "snmpnet", "dataset": "folders", "data_root": str(tree), "split": None, "train_domains": ["sketch", "photo"], "gallery_domain": "photo",
-        "size_px": 64, "precision": "float32", "embedding_dim": 50, "options": {"distance": "cosine"},
-        "recipe": {"optimiser": "adam", "lr": 1e-3, "decay": "constant", "epochs": 2, "batch_size": 12}}), progress=False)
 
 
 @pytest.fixture(scope="module")

@@ -8,17 +8,8 @@ from PIL import Image, ImageDraw
 
 from ucdr_core import cli, data, search
 from ucdr_core.data import DataError
-from ucdr_core.encoder import PictureEncoder, framed
+from ucdr_core.encoder import PictureEncoder, framed, unit
 from ucdr_core.runs import Store, TrainSpec
-
-
-@pytest.fixture(scope="module")
-def record(tree, library):
-    os.environ["UCDR_HOME"] = str(library)
-    return Store().make(TrainSpec.from_mapping({
-        "method": "snmpnet", "dataset": "folders", "data_root": str(tree), "split": None, "train_domains": ["sketch", "photo"], "gallery_domain": "photo",
-        "size_px": 32, "precision": "float32", "embedding_dim": 50, "options": {"distance": "cosine"},
-        "recipe": {"optimiser": "adam", "lr": 1e-3, "decay": "constant", "epochs": 2, "batch_size": 12}}), progress=False)
 
 
 @pytest.fixture
@@ -170,7 +161,7 @@ def test_a_damaged_index_is_named_and_made_anew(record, pictures, capsys):
 @pytest.mark.parametrize("kind, recall", [("flat", 1.0), ("hnsw", 0.9), ("ivf", 0.5)])
 def test_every_kind_of_index_finds_what_a_plain_product_finds(kind, recall, random):
     centres = random.standard_normal((50, 32))
-    values = search._unit(centres[random.integers(0, 50, 4000)] + 0.5 * random.standard_normal((4000, 32)))
+    values = unit(centres[random.integers(0, 50, 4000)] + 0.5 * random.standard_normal((4000, 32)))
     index, queries = search.nearest_index(values[200:], kind), values[:200]
     truth = np.argsort(-(queries @ values[200:].T), axis=1, kind="stable")[:, :10]
     found = index.search(queries, 10)[1]

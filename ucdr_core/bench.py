@@ -107,14 +107,14 @@ def _synthetic(count: int, dimension: int = 128, centres: int = 1000) -> np.ndar
 
 
 def _real(count: int, dimension: int = 128) -> np.ndarray:
+    from sklearn.decomposition import PCA
+
     from . import backbones, data, features
 
     manifest, random = data.emoji(), np.random.default_rng(0)
     maps = features.maps(manifest, backbones.trunk("efficientnet_lite0"), "frozen", 96, positions=False)
     own = np.concatenate([maps[np.arange(start, min(start + 512, len(manifest)))].flatten(1).numpy() for start in range(0, len(manifest), 512)])
-    own = own - own.mean(0)
-    values, vectors = np.linalg.eigh(own.T @ own)
-    own = (own @ vectors[:, -dimension:]).astype(np.float32)
+    own = PCA(dimension, svd_solver="covariance_eigh").fit_transform(own).astype(np.float32)
     rows = np.concatenate([random.permutation(len(own)) for _ in range(-(-count // len(own)))])[:count]
     found = own[rows]
     found[len(own):] += random.standard_normal((max(0, count - len(own)), dimension), np.float32) * own.std(0) / 10

@@ -13,6 +13,11 @@ INK = 24  # a pixel belongs to a drawing if a channel is further than this from 
 MARGIN = 0.08  # of the side that is left around a drawing: what the embedded drawings have, on average
 
 
+def unit(values: np.ndarray) -> np.ndarray:
+    """Rows scaled to length 1; rows of zeros stay."""
+    return values / np.linalg.norm(values, axis=1, keepdims=True).clip(1e-12)
+
+
 def framed(image: Image.Image) -> Image.Image:
     """A drawing on white, cut out and put in the middle of a white square, as the embedded drawings are; any other picture as it is.
 

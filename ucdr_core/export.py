@@ -26,6 +26,8 @@ from torch import nn
 from . import paths, semantics
 from .data import DataError, images
 from .encoder import PictureEncoder, framed
+from .methods import METHODS
+from .methods.base import pooled
 from .runs import RunRecord
 
 WEB = paths.PACKAGE / "web"
@@ -39,15 +41,15 @@ class ExportError(RuntimeError):
 
 
 class Exported(nn.Module):
-    """What model.onnx computes, for a drawing."""
+    """What model.onnx computes, for a drawing: the run's embedding, and the average of its frozen trunk's map."""
 
     def __init__(self, encoder: PictureEncoder):
         super().__init__()
         self.encoder = encoder
 
-    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        inputs = self.encoder.inputs(pixels)
-        return self.encoder.method.embed(inputs, torch.zeros(1, dtype=torch.bool)), inputs.mean((2, 3))
+    def forward(self, pixels: torch.Tensor, photo: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+        inputs = self.encoder.inputs(pixels, photo)
+        return self.encoder.method.embed(inputs, torch.full((len(pixels),), photo, dtype=torch.bool)), pooled(inputs)
 
 
 def export(record: RunRecord, folder: Path, gallery: tuple[str, ...] = ()) -> dict:
@@ -61,19 +63,19 @@ def export(record: RunRecord, folder: Path, gallery: tuple[str, ...] = ()) -> di
         raise ExportError(f"run {record.key}: export takes a run on a frozen trunk (regime 'frozen', not fed from another), so that one file gives the "
                           f"trained embedding and the untrained features; this one has regime {spec.regime!r}" + (" and is fed from another" if spec.features else ""))
     encoder = PictureEncoder(record)
-    manifest, training = spec.manifest(), spec.training()
+    manifest, exported = spec.manifest(), Exported(encoder).eval()
     for domain in gallery:
         manifest.check_domain(domain)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as partial:
         work = Path(partial) / folder.name
         work.mkdir()
-        _onnx(Exported(encoder), spec.size_px, work / "model.onnx")
+        _onnx(exported, spec.size_px, work / "model.onnx")
         rows = manifest.rows(list(gallery or [spec.gallery_domain]), manifest.classes)
         pictures = [images.read(manifest, row) for row in rows]
         with torch.inference_mode():
-            found = [_both(encoder, pictures[start:start + 64]) for start in range(0, len(pictures), 64)]
-        outputs = {"embedding": np.concatenate([one for one, _ in found]), "features": np.concatenate([other for _, other in found])}
+            found = [exported(encoder.pixels(pictures[start:start + 64]), photo=True) for start in range(0, len(pictures), 64)]
+        outputs = {name: torch.cat(parts).numpy() for name, parts in zip(("embedding", "features"), zip(*found))}
         with open(work / "gallery.bin", "wb") as file:
             for values in outputs.values():
                 whole, scale = quantised(values)
@@ -89,11 +91,6 @@ def export(record: RunRecord, folder: Path, gallery: tuple[str, ...] = ()) -> di
     return described
 
 
-def _both(encoder: PictureEncoder, pictures: list[Image.Image]) -> tuple[np.ndarray, np.ndarray]:
-    inputs = encoder.inputs(encoder.pixels(pictures), photo=True)
-    return encoder.method.embed(inputs, torch.ones(len(pictures), dtype=torch.bool)).numpy(), inputs.mean((2, 3)).numpy()
-
-
 # --------------------------------------------------------------------------------------------------------------- model
 
 def _onnx(module: nn.Module, size_px: int, path: Path) -> None:
@@ -103,7 +100,7 @@ def _onnx(module: nn.Module, size_px: int, path: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own, of torch to itself
         whole, folded = Path(scratch) / "whole.onnx", Path(scratch) / "folded.onnx"
-        torch.onnx.export(module.eval(), (torch.zeros(1, 3, size_px, size_px),), whole, input_names=["pixels"], output_names=["embedding", "features"],
+        torch.onnx.export(module, (torch.zeros(1, 3, size_px, size_px),), whole, input_names=["pixels"], output_names=["embedding", "features"],
                           dynamo=True, opset_version=21, external_data=False, verbose=False)
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC  # folds constants; plain ONNX comes out
@@ -118,7 +115,7 @@ def compressed(model, large: int = 200_000, block: int = 64):
     """The ONNX model a third of its size: what it computes stays in single precision, but weights are stored in fewer bits.
 
     Dense filters of more than `large` numbers as 8-bit integers with a scale for each `block` of input channels, all others in half
-    precision: the early filters are few, and rounding them to eight bits cost most (cosines of .996 against .9995 with this rule).
+    precision: the early filters are few, and rounding them to eight bits cost most: cosines fell to .996, where the tests ask for .999.
     """
     from onnx import TensorProto, helper, numpy_helper
 
@@ -179,19 +176,12 @@ def _description(record: RunRecord, encoder: PictureEncoder, rows: np.ndarray, d
 
 def _words(spec, training, classes: list[str], dimension: int) -> list[list[float]] | None:
     """Class vectors in the space of the embeddings, of unseen classes too; None where the run's space is no space of words."""
-    if not encodes_words(spec) or spec.embedding_dim != dimension:
+    if not METHODS[spec.method].uses_class_vectors or spec.permuted_names or spec.embedding_dim != dimension:
         return None
     seen, every = (semantics.class_vectors(names, spec.vectors, training.split.words) for names in (training.seen, classes))
     shift = seen.mean(axis=0) if spec.vectors_centred else 0
     vectors = semantics.prepare(every - shift, False, spec.vectors_normalised, spec.embedding_dim, spec.vectors_length)
     return np.round(vectors, 4).tolist()
-
-
-def encodes_words(spec) -> bool:
-    """Whether the run's embeddings are compared with class vectors in training."""
-    from .methods import METHODS
-
-    return METHODS[spec.method].uses_class_vectors and not spec.permuted_names
 
 
 @lru_cache
@@ -213,7 +203,7 @@ def _parity(record: RunRecord, encoder: PictureEncoder, per_kind: int = 5) -> di
     asks = next((d for d in (*ASKS, *manifest.domains) if d in manifest.domains and d != record.spec.gallery_domain))
     examples = []
     for unseen in (True, False):
-        names = [name for name in sorted(training.split.test if unseen else training.seen)]
+        names = sorted(training.split.test if unseen else training.seen)
         for name in np.array(names)[np.linspace(0, len(names) - 1, per_kind).round().astype(int)]:
             row = manifest.rows([asks], [name])[0]
             picture = images.read(manifest, row)
@@ -238,10 +228,10 @@ def page(record: RunRecord, folder: Path, gallery: tuple[str, ...] = ()) -> dict
     for name in ("model.onnx", "gallery.bin"):
         _compress(folder / name)
     missing = _runtime(folder)
-    for source in WEB.glob("*.*js"):
+    for source in WEB.glob("*.mjs"):
         shutil.copy(source, folder)
     shutil.copy(WEB / "doodle.css", folder)
-    built = {"missing": missing, "run": described["run"], "bytes": sum(file.stat().st_size for file in folder.iterdir() if file.name != "parity.json")}
+    built = {"missing": missing, "run": described["run"], "bytes": sum(file.stat().st_size for file in folder.iterdir())}
     (folder / "build.json").write_text(json.dumps(built))
     return built
 

@@ -19,6 +19,7 @@ from matplotlib.patches import Rectangle
 from . import semantics, statistics, tables, training
 from .data import datasets, images, splits
 from .data.manifest import Manifest
+from .encoder import unit
 from .methods.doodle import ramp
 from .papers import audit, doodle, embedded, league, modern, seeds_of, snmpnet, stl, strad
 from .papers import load as load_paper
@@ -136,11 +137,6 @@ def rank(queries: np.ndarray, gallery: np.ndarray, distance: str) -> np.ndarray:
     if distance == "cosine":
         queries, gallery = (values / np.linalg.norm(values, axis=1, keepdims=True) for values in (queries, gallery))
     return np.argsort(np.square(gallery).sum(1) / 2 - queries @ gallery.T, axis=1, kind="stable")
-
-
-def unit(values: np.ndarray) -> np.ndarray:
-    """Rows scaled to length 1; rows of zeros stay."""
-    return values / np.linalg.norm(values, axis=1, keepdims=True).clip(1e-12)
 
 
 def _picture(axis, manifest, row: int) -> None:

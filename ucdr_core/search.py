@@ -24,11 +24,11 @@ from tqdm import tqdm
 from . import paths
 from .data import DataError, Manifest, images
 from .data.datasets import IMAGE_SUFFIXES
-from .encoder import PictureEncoder, framed
+from .encoder import PictureEncoder, framed, unit
 from .runs import RunRecord, Store, TrainSpec
 
-# Up to here a flat index compares with every picture: exact, and some 20 ms.  Above, IVF: of a million it finds all but one in a thousand
-# in 3 ms and is built in a minute or so, where HNSW takes five to twelve and found nine in ten (`ucdr bench search`).
+# Up to here a flat index compares with every picture: exact, and 9 ms at half as many.  Above, IVF: of a million it finds all but one in a thousand
+# in 3 ms and is built in 60 to 84 s, where HNSW took 281 to 746 and of the real ones found nine in ten (`ucdr bench search`).
 FLAT_AT_MOST = 200_000
 LINKS, EF_CONSTRUCTION, EF_SEARCH = 32, 80, 128  # of HNSW
 BATCH, SAVE_SECONDS = 64, 20.0
@@ -232,12 +232,13 @@ class Index:
             raise DataError(f"no picture of {self.folder} could be read")
         if self._encoder().distance == "cosine":
             if kind not in self._held:
-                self._held[kind] = nearest_index(_unit(self.embeddings), kind)
-            values, rows = self._held[kind].search(_unit(query[None]), min(k, len(self)))
+                self._held[kind] = nearest_index(unit(self.embeddings), kind)
+            values, rows = self._held[kind].search(unit(query[None]), min(k, len(self)))
         else:
-            own = faiss.IndexFlatL2(self.embeddings.shape[1])
-            own.add(np.ascontiguousarray(self.embeddings))
-            squares, rows = own.search(query[None], min(k, len(self)))
+            if "euclidean" not in self._held:
+                self._held["euclidean"] = faiss.IndexFlatL2(self.embeddings.shape[1])
+                self._held["euclidean"].add(self.embeddings)
+            squares, rows = self._held["euclidean"].search(query[None], min(k, len(self)))
             values = -np.sqrt(squares)
         names = list(self.files)
         return [Hit(self.folder / names[row], float(value)) for row, value in zip(rows[0], values[0]) if row >= 0]
@@ -277,11 +278,6 @@ def embedded_pictures(domains: tuple[str, ...] = ("fluent_3d", "twemoji")) -> Pa
                 partial.write_bytes(pack.read(own.path))
                 partial.replace(path)
     return folder
-
-
-def _unit(values: np.ndarray) -> np.ndarray:
-    values = np.ascontiguousarray(values, np.float32)
-    return values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
 
 
 def _file(folder: Path, run: str) -> Path:

@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from . import paths, semantics
-from .figures import COLOURS, Drawing, calibration_margins, metric_panels, rank, retrieval_grid, unit
+from .encoder import unit
+from .figures import COLOURS, Drawing, calibration_margins, metric_panels, rank, retrieval_grid
 from .methods.doodle import ramp, semantic_negatives
 from .papers import seeds_of, snmpnet, stl, strad
 from .papers.embedded import sketch_photo

@@ -2,7 +2,8 @@
 
 const SIDE = 384; // pixels of the drawing, whatever its size on the screen
 
-function element(name, properties = {}, ...children) {
+/** A new element with these properties and children. */
+export function element(name, properties = {}, ...children) {
   const made = Object.assign(document.createElement(name), properties);
   made.append(...children);
   return made;

@@ -1,16 +1,10 @@
 // The doodle page: what is drawn is searched for, in the page, with the model as it was and as it was trained.
-import { pad } from "./pad.mjs";
+import { element, pad } from "./pad.mjs";
 import { Searcher, blank, onWhite, unpacked } from "./retrieval.mjs";
 
 const SHOWN = 12;
 const here = (name) => new URL(name, import.meta.url);
 const host = document.getElementById("doodle");
-
-function element(name, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(name), properties);
-  made.append(...children);
-  return made;
-}
 
 async function fetched(name, kind) {
   const response = await fetch(here(name));
