@@ -179,3 +179,17 @@ def test_a_spec_that_a_transformer_cannot_take_is_refused(values, message):
 
     with pytest.raises(OptionError, match=message):
         TrainSpec.from_mapping({"method": "frozen", "backbone": "dinov2_vit_s14", **values})
+
+
+def test_a_trunk_in_bfloat16_trains_and_gives_single_precision():
+    """With `autocast` the stages round to eight bits and what comes out is float32 again; gradients reach the weights."""
+    torch.manual_seed(0)
+    stages = backbones.Stages(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.Conv2d(8, 4, 3))
+    pixels = torch.rand(2, 3, 8, 8)
+    whole = stages(pixels)
+    stages.autocast = True
+    rounded = stages(pixels)
+    assert rounded.dtype == torch.float32 and not torch.equal(rounded, whole)
+    torch.testing.assert_close(rounded, whole, atol=0.02, rtol=0)
+    rounded.sum().backward()
+    assert all(weight.grad is not None and weight.grad.dtype == torch.float32 and weight.grad.abs().sum() > 0 for weight in stages.parameters())

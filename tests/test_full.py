@@ -6,13 +6,23 @@ import pytest
 import torch
 from PIL import Image
 
-from ucdr_core import cli, papers, reproduce
+from ucdr_core import backbones, cli, papers, reproduce
 from ucdr_core.data import splits
 from ucdr_core.methods import METHODS
 from ucdr_core.papers import cost, embedded, full
 from ucdr_core.papers.embedded import SYSTEMS
 from ucdr_core.plan import duration, plan
 from ucdr_core.runs import Store, TrainSpec
+
+
+@pytest.fixture(autouse=True)
+def no_emulation(monkeypatch):
+    """A CPU without bfloat16 instructions emulates them, many times slower: a quarter of an hour for this file.
+
+    There the trunk computes in single precision; elsewhere nothing is changed.  `test_backbones` has the emulated trunk itself, small.
+    """
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        monkeypatch.setattr(backbones.Stages, "autocast", property(lambda self: False, lambda self, value: None))
 
 
 @pytest.fixture
