@@ -193,3 +193,28 @@ def test_a_trunk_in_bfloat16_trains_and_gives_single_precision():
     torch.testing.assert_close(rounded, whole, atol=0.02, rtol=0)
     rounded.sum().backward()
     assert all(weight.grad is not None and weight.grad.dtype == torch.float32 and weight.grad.abs().sum() > 0 for weight in stages.parameters())
+
+
+@pytest.mark.parametrize("layer", [
+    torch.nn.Conv2d(4, 6, 3, stride=2, padding=1), torch.nn.Conv2d(4, 6, (3, 5), stride=(1, 2), padding=(0, 2), bias=False), torch.nn.Conv2d(4, 6, 1),
+    torch.nn.Conv2d(4, 4, 5, stride=2, groups=4), torch.nn.Conv2d(4, 4, 3, padding=1, groups=4, bias=False),
+], ids=str)
+def test_convolutions_as_products_are_convolutions(layer, monkeypatch):
+    """Outputs and gradients, in double precision; and single precision is left to torch."""
+    calls, products = [], backbones._convolved
+    monkeypatch.setattr(backbones, "_convolved", lambda *arguments: calls.append(1) or products(*arguments))
+    x = torch.randn(2, 4, 9, 11, generator=torch.Generator().manual_seed(0))
+    with backbones.ConvolutionsAsProducts():
+        layer(x)
+    assert not calls
+    layer, x = layer.double(), x.double().requires_grad_()
+
+    def gradients(out):
+        return torch.autograd.grad(out.square().sum(), [x, *layer.parameters()])
+
+    plain = layer(x)
+    with backbones.ConvolutionsAsProducts():
+        own = layer(x)
+    assert calls
+    torch.testing.assert_close(own, plain, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(gradients(own), gradients(plain), rtol=1e-12, atol=1e-12)

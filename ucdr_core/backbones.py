@@ -17,8 +17,10 @@ from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from . import torchvision_guard  # noqa: F401  (before timm and torchvision)
 
@@ -244,6 +246,33 @@ def _load_state(model: nn.Module, path: Path, unused: tuple[str, ...]) -> None:
         raise WeightsError(f"{path} does not fit: missing {needed[:5]}, unexpected {list(unexpected)[:5]}")
 
 
+class ConvolutionsAsProducts(TorchFunctionMode):
+    """Within it, convolutions in double precision on a CPU are matrix products, or sums over the taps where each channel has its own filter.
+
+    torch has nothing fast for them and goes one picture and one channel after another: the maps of an EfficientNet-Lite, eight pictures
+    at a time, took half as long again.  For frozen trunks: it rounds otherwise than torch, and SaN's training makes much of the last digit.
+    """
+
+    def __torch_function__(self, function, types, arguments=(), named=None):
+        if function is torch.conv2d and len(arguments) == 7 and arguments[0].dtype == torch.float64 and not arguments[0].is_cuda:
+            *of, dilation, groups = arguments
+            if dilation == (1, 1) and groups in (1, arguments[0].shape[1]) and isinstance(of[4], tuple):
+                return _convolved(*of)
+        return function(*arguments, **(named or {}))
+
+
+def _convolved(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, stride: tuple[int, int], padding: tuple[int, int]) -> torch.Tensor:
+    """(B, C, H, W), (D, C, height, width) or (C, 1, height, width) -> (B, D, h, w)."""
+    x = nn.functional.pad(x, (padding[1], padding[1], padding[0], padding[0])) if any(padding) else x
+    patches = x.unfold(2, weight.shape[2], stride[0]).unfold(3, weight.shape[3], stride[1])  # (B, C, h, w, height, width), a view
+    if weight.shape[1] == x.shape[1]:
+        return nn.functional.linear(patches.permute(0, 2, 3, 1, 4, 5).flatten(3), weight.flatten(1), bias).permute(0, 3, 1, 2)
+    out = torch.zeros_like(patches[..., 0, 0]) if bias is None else bias[:, None, None].expand(patches.shape[:4]).clone()
+    for row, column in np.ndindex(*weight.shape[2:]):
+        out = out.addcmul_(patches[..., row, column], weight[:, :, row, column, None])
+    return out
+
+
 class SpatialAttention(nn.Module):
     """Soft attention over the positions of a map: x + x * a, a = softmax over positions of two 1x1 convolutions.
 
@@ -261,7 +290,7 @@ class SpatialAttention(nn.Module):
         """a (B, h, w): non-negative, sums to 1 over the positions."""
         # Nothing non-linear stands between the two convolutions: their product, one vector, is applied at a 200th of the cost.
         # Biases shift all positions alike and leave the softmax as it is.
-        weight = self.score.weight[0, :, 0, 0] @ self.reduce.weight[:, :, 0, 0]  # (C,)
+        weight = self.score.weight.flatten() @ self.reduce.weight.flatten(1)  # (C,)
         return (_tokens(x) @ weight).softmax(1).view(len(x), *x.shape[2:])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

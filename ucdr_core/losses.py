@@ -31,7 +31,7 @@ class Mixing:
     def of(self, values: torch.Tensor) -> torch.Tensor:
         """(B, ...) -> (B, ...) mixed.  SnMpNet, equation 3."""
         r = self.r.view(-1, *[1] * (values.ndim - 1))
-        return r * values + (1 - r) * values[self.partner]
+        return torch.lerp(values[self.partner], values, r)
 
 
 def mixing_schedule(epoch: int, beta: float, step: int) -> tuple[float, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 import hashlib
 import zipfile
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -84,8 +84,8 @@ class Manifest:
         if self.root.is_dir():
             marks = [str((self.root / path).stat().st_size) for path in self.samples.path]
         else:
-            with zipfile.ZipFile(self.root) as pack:
-                marks = [f"{pack.getinfo(path).CRC:08x}" for path in self.samples.path]
+            checksums = _checksums(self.root, self.root.stat().st_mtime_ns)
+            marks = [checksums[path] for path in self.samples.path]
         for values in zip(self.samples.path, self.samples.class_name, self.samples.domain, marks):
             digest.update("\t".join(values).encode() + b"\n")
         return digest.hexdigest()[:16]
@@ -97,3 +97,10 @@ class Manifest:
         samples = self.samples.iloc[rows].reset_index(drop=True)
         samples["domain"] = samples.domain.map(new_name)
         return Manifest(name, self.root, samples, base=self, base_rows=rows)
+
+
+@lru_cache(maxsize=2)
+def _checksums(pack: Path, modified_ns: int) -> dict[str, str]:
+    """CRC-32 of each member: read once, since every run asks for the fingerprints of several views."""
+    with zipfile.ZipFile(pack) as members:
+        return {member.filename: f"{member.CRC:08x}" for member in members.infolist()}

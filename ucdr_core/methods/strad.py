@@ -124,7 +124,7 @@ class STRAD(Method):
         first, _, second, _ = self.to_image
         weight_z, weight_s = first.weight.split(self.z.shape[1], dim=1)
         from_z, from_s = self.z @ weight_z.T + first.bias, self.structure_sketch(f) @ weight_s.T
-        return torch.stack([functional.relu(second(functional.relu(own + from_z))).mean(0) for own in from_s])
+        return torch.cat([functional.relu(second(functional.relu(own[:, None] + from_z))).mean(1) for own in from_s.split(16)])
 
     def embed(self, inputs: torch.Tensor, photos: torch.Tensor, space: str = "") -> torch.Tensor:
         """In one space, or in all: unit vectors times the root of their weight, side by side, so that the cosine of two such rows
