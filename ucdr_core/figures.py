@@ -661,23 +661,22 @@ def found(query: np.ndarray, pictures: list[np.ndarray], titles: list[str], colu
 
 
 def _trunks(store: Store) -> Drawing:
-    """Frozen features by trunk and mending, and two trained methods, on both analogues."""
+    """Frozen features by trunk and mending, and two trained methods, on the analogue of Sketchy."""
     built = modern.embedded()
-    fig = Figure(figsize=(9, 3.4))
+    fig = Figure(figsize=(7, 3.2))
+    axis = fig.subplots()
+    groups, series = (list(dict.fromkeys(values)) for values in ([row.group for row in built.rows], [row.label for row in built.rows]))
     lines = []
-    for axis, (column, title) in zip(fig.subplots(1, 2, sharey=True), enumerate(modern.VIEWS.values())):
-        groups = list(dict.fromkeys(row.group for row in built.rows))
-        for row in built.rows:
-            cell = row.cells[2 * column]
-            value = np.mean([store.need(spec).scores(cell.evaluation)[cell.metric] for spec in cell.specs])
-            series = list(dict.fromkeys(other.label for other in built.rows))
-            axis.plot(value, groups.index(row.group), MARKERS[series.index(row.label)], color=COLOURS[series.index(row.label)], ms=8,
-                      label=row.label if row in [next(r for r in built.rows if r.label == row.label)] else None)
-            lines.append(f"{title}, {row.group}, {row.label}: {value:.3f}")
-        axis.set_yticks(range(len(groups)), groups)
-        axis.invert_yaxis()
-        axis.set(title=title, xlabel="mAP@all")
-    fig.axes[1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    for row in built.rows:
+        cell, place = row.cells[0], series.index(row.label)
+        value = np.mean([store.need(spec).scores(cell.evaluation)[cell.metric] for spec in cell.specs])
+        first = row is next(r for r in built.rows if r.label == row.label)
+        axis.plot(value, groups.index(row.group), MARKERS[place], color=COLOURS[place], ms=8, label=row.label if first else None)
+        lines.append(f"{row.group}, {row.label}: {value:.3f}")
+    axis.set_yticks(range(len(groups)), groups)
+    axis.invert_yaxis()
+    axis.set(xlabel="mAP@all")
+    axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     sns.despine(fig)
     fig.tight_layout()
     return Drawing(fig, "\n".join(lines))

@@ -52,7 +52,8 @@ def over_folds(pairs: list[tuple[list[list[RunRecord]], list[list[RunRecord]], s
     error = float(differences.std(ddof=1) / np.sqrt(len(differences)))
     half = float(stats.t.ppf(0.975, len(differences) - 1)) * error
     centre = float(differences.mean())
-    return Difference(centre, error, centre - half, centre + half, f"{len(differences)} folds x {len(pairs[0][0][0])} seeds")
+    seeds = len(pairs[0][0][0])
+    return Difference(centre, error, centre - half, centre + half, f"{len(differences)} folds" + (f" x {seeds} seeds" if seeds > 1 else ""))
 
 
 def over_queries(a: list[RunRecord], b: list[RunRecord], evaluation: str, metric: str, draws: int = 2000) -> Difference:

@@ -99,10 +99,10 @@ def _stl() -> list[Difference]:
 
 
 def _strad() -> list[Difference]:
-    own = seeds_of(strad.strad("sketchy"), strad.SEEDS)
+    own = seeds_of(strad.strad("sketchy"), strad.FEWER)
 
     def switched(name: str) -> Claim:
-        return _pair(seeds_of(strad.strad("sketchy", **strad.SWITCHES[name]), strad.SEEDS), own)
+        return _pair(seeds_of(strad.strad("sketchy", **strad.SWITCHES[name]), strad.FEWER), own)
 
     mean_square, earlier, oracle = strad.SWITCHES
     return [Difference("STRAD", *row) for row in (

@@ -11,6 +11,7 @@ SEEDS = (0, 1, 2, 3, 4)
 VIEWS = {"sketchy": "Sketchy", "tuberlin": "TU-Berlin"}
 INDUCTIVE = {"weight_calibration": 0.0}
 DIMS = (64, 128, 256, 512, 1024)
+SEEDS_OF_DIMS = SEEDS[:3]
 
 # The text leaves two readings of "20% seen classes ... are mixed": a fifth of the seen classes kept out of training, or seen samples
 # numbering a fifth of the test set.  The tables take the first.
@@ -83,6 +84,8 @@ def readings() -> Table:
     for view, label in VIEWS.items():
         for text, options, mark in (("STL, inductive", INDUCTIVE, ""), ("STL, sketches are anchors", {}, "transductive"),
                                     ("STL, photos too, pseudo-labelled ones among them", {"anchors": "photos"}, "transductive")):
+            if options.get("anchors") == "photos" and view != "sketchy":
+                continue  # asked on one analogue
             cells = tuple(Cell(seeds_of(stl(view, reading, options=options), SEEDS), evaluation, "map_all")
                           for reading in READINGS for evaluation in (asked(reading), "zs_sbir:sketch:unseen"))
             rows.append(Row(text, cells, label, mark))
@@ -134,7 +137,7 @@ CLAIMS = {"table3": claims3}
 
 def dim_specs() -> dict[str, dict[int, tuple[TrainSpec, ...]]]:
     """Figure 5: STL for each size of the embedding, on each analogue."""
-    return {view: {dim: seeds_of(stl(view, options={"dim": dim}), SEEDS) for dim in DIMS} for view in VIEWS}
+    return {view: {dim: seeds_of(stl(view, options={"dim": dim}), SEEDS_OF_DIMS) for dim in DIMS} for view in VIEWS}
 
 
 def figure_specs() -> list[TrainSpec]:
