@@ -52,6 +52,8 @@ def ranking(question: str, metric: str) -> Ranking:
     left_out = "".join(f" Without {', '.join(label for label, own in asked.but if own == why)}: {why}." for why in dict.fromkeys(dict(asked.but).values()))
     if asked.thrice:
         left_out += " One seed but for the methods of SnMpNet's tables: the intervals of the others leave the seeds out."
+    else:
+        left_out += " SaN has one seed: its interval leaves the seeds out."
     return Ranking("league", f"{question}-{metric}", f"{asked.title}, by {METRICS[metric]}.{left_out}", rows, metric)
 
 
