@@ -138,7 +138,7 @@ def test_every_method_is_in_the_league():
     assert {system.method for system in embedded.SYSTEMS.values()} == set(METHODS) - {"frozen_whitened"}  # a repair, in the chapter of frozen features
     for question, asked in league.QUESTIONS.items():
         built = league.ranking(question, "map_all")
-        assert {row.label for row in built.rows} == set(embedded.SYSTEMS) - set(dict(asked.but))
+        assert {row.label for row in built.rows} == set(embedded.SYSTEMS) - set(asked.but)
         for row in built.rows:
             assert asked.evaluation in {e.name for e in row.specs[0].evaluations()} and row.specs[0].seed == 0
     assert list(sketchy25.committed()["rows"]) == list(embedded.SYSTEMS)
