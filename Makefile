@@ -60,13 +60,13 @@ site: runs doodle
 	$(SPHINX)
 
 unit: env
-	$(BIN)/python -m pytest -q -m "not gate and not real" tests
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not gate and not real" tests
 
 mutation: runs
-	$(BIN)/python -m pytest -q -m "gate and not site and not real" tests
+	$(BIN)/python -m pytest -q -n 2 -m "gate and not site and not real" tests
 
 site-check: runs site
-	$(BIN)/python -m pytest -q -m site tests
+	$(BIN)/python -m pytest -q -n 2 -m site tests
 
 # From nothing: runs made before do not count, so the proof has a home of its own.
 test: export UCDR_HOME = $(CURDIR)/build/test-home

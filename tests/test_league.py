@@ -140,7 +140,10 @@ def test_every_method_is_in_the_league():
         built = league.ranking(question, "map_all")
         assert {row.label for row in built.rows} == set(embedded.SYSTEMS) - set(asked.but)
         for row in built.rows:
-            assert asked.evaluation in {e.name for e in row.specs[0].evaluations()} and row.specs[0].seed == 0
+            assert asked.evaluation in {e.name for e in row.specs[0].evaluations()}
+            assert [spec.seed for spec in row.specs] == ([1, 2, 3, 4, 5] if len(row.specs) == 5 else list(range(len(row.specs))))
+        if question in embedded.SEEDED:
+            assert {row.specs[0].method for row in built.rows if len(row.specs) > 1} == {"chance", *embedded.SEEDED[question]}
     assert list(sketchy25.committed()["rows"]) == list(embedded.SYSTEMS)
 
 

@@ -50,10 +50,15 @@ def test_printed_numbers():
     assert [cell.reported for cell in strad.table2().rows[2].cells] == [0.472, None, 0.427, 0.461]  # no sketch space without its loss
 
 
-def test_seeds_are_the_papers():
-    assert all(len(cell.specs) in (0, 1, 3, 5) for row in stl.table1().rows for cell in row.cells)
-    row = next(r for r in strad.table1().rows if r.label == "STRAD (D)")
-    assert [spec.seed for spec in row.specs] == list(range(1, 11))
+def test_seeds_are_those_that_the_captions_say():
+    def seeds(rows, label, group):
+        return [spec.seed for spec in next(r for r in rows if r.label == label and r.group == group).specs]
+
+    assert all(seeds(stl.table1().rows, "STL", view) == [0, 1, 2, 3, 4] for view in stl.VIEWS.values())
+    rows = strad.table1().rows
+    assert all(seeds(rows, label, view) == [1, 2, 3, 4, 5] for label in ("Simple DB", "STRAD (D)", "STRAD (S)") for view in strad.VIEWS.values())
+    assert [len(seeds(rows, label, "Sketchy")) for label in ("SaN (own network)", "SAKE (S)", "Doodle to Search (D)")] == [1, 3, 3]
+    assert [len(seeds(rows, label, "QuickDraw")) for label in ("SaN (own network)", "SAKE (S)", "Doodle to Search (D)")] == [1, 1, 3]
 
 
 def test_strad_is_fed_from_the_run_that_stands_in_the_table():

@@ -82,10 +82,10 @@ def _doodle() -> list[Difference]:
 
 
 def _stl() -> list[Difference]:
-    own = seeds_of(stl.stl("sketchy"), stl.SEEDS)
+    own = seeds_of(stl.stl("sketchy"))
 
     def switched(**options: Any) -> Claim:
-        return _pair(seeds_of(stl.stl("sketchy", options=options), stl.SEEDS), own, stl.asked())
+        return _pair(seeds_of(stl.stl("sketchy", options=options)), own, stl.asked())
 
     return [Difference("STL", *row) for row in (
         ("Anchors", "seen sketches", "photos too, pseudo-labelled ones among them (a reading)", switched(anchors="photos"), "no public code; generalised protocol"),
@@ -99,10 +99,10 @@ def _stl() -> list[Difference]:
 
 
 def _strad() -> list[Difference]:
-    own = seeds_of(strad.strad("sketchy"), strad.FEWER)
+    own = seeds_of(strad.strad("sketchy"), strad.SEEDS)
 
     def switched(name: str) -> Claim:
-        return _pair(seeds_of(strad.strad("sketchy", **strad.SWITCHES[name]), strad.FEWER), own)
+        return _pair(seeds_of(strad.strad("sketchy", **strad.SWITCHES[name]), strad.SEEDS), own)
 
     mean_square, earlier, oracle = strad.SWITCHES
     return [Difference("STRAD", *row) for row in (

@@ -4,7 +4,7 @@ from __future__ import annotations
 from ..data import datasets, splits
 from ..runs import TrainSpec
 from . import Cell, Claim, Listing, Pair, Row, Table, folds_of, printed, reported, reported_value, seeds_of
-from .embedded import DEFAULTS, reference_rows, sketch_photo
+from .embedded import DEFAULTS, reference_rows, seeds_for, sketch_photo
 
 VIEWS = {"sketchy": "Sketchy", "tuberlin": "TU-Berlin", "quickdraw": "QuickDraw"}
 ASKED = "zs_sbir:sketch:unseen"
@@ -70,7 +70,7 @@ def table2() -> Table:
     rows = []
     for view, label in VIEWS.items():
         rows += reference_rows(lambda m, view=view: sketch_photo(view, m), lambda specs, view=view: _cells(specs, view, "table2"), label)
-        rows += [Row(DEFAULTS[key].label, _cells(seeds_of(sketch_photo(view, key)), view, "table2", key), label) for key in ("zsih", "cvae")]
+        rows += [Row(DEFAULTS[key].label, _cells(seeds_of(sketch_photo(view, key), seeds_for(key, view)), view, "table2", key), label) for key in ("zsih", "cvae")]
         rows.append(Row(DEFAULTS["doodle"].label, _cells(seeds_of(sketch_photo(view, "doodle")), view, "table2", "doodle"), label))
         rows.append(Row(DEFAULTS["doodle"].label, _cells(seeds_of(sketch_photo(view, "doodle", permuted_names=True)), view, "table2"), label, "control"))
     return Table("doodle", "table2", "Zero-shot sketch-based retrieval on three analogues.", COLUMNS, tuple(rows), "Data set", own=DEFAULTS["doodle"].label)

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..runs import Store, TrainSpec
-from . import SEEDS, Cell, Computed, Listing, Ranking, Row, seeds_of, sketchy25
-from .embedded import SYSTEMS, mark_of_system, seeds_for, system
-from .snmpnet import COMPARED, without
+from . import Cell, Computed, Listing, Ranking, Row, seeds_of, sketchy25
+from .embedded import DEFAULTS, SEEDED, SYSTEMS, mark_of_system, seeds_for, system
+from .snmpnet import without
 
 METRICS = {"map_all": "mAP@all", "prec_10": "P@10"}
 
@@ -16,16 +16,13 @@ METRICS = {"map_all": "mAP@all", "prec_10": "P@10"}
 class Question:
     """What is trained on and asked: values of a TrainSpec, and the evaluation.
 
-    but      methods that it is not put to, since they take minutes a seed on its five domains
-    seeds    of methods other than those of `thrice`, which the papers' tables train three times on it anyway; none: `embedded.seeds_for`
+    but   methods that it is not put to, since they take minutes a seed on its five domains
     """
 
     title: str
     values: dict
     evaluation: str
     but: tuple[str, ...] = ()
-    seeds: tuple[int, ...] = ()
-    thrice: tuple[str, ...] = ()
 
 
 _SKETCHES = {"train_domains": ("sketch", "photo"), "gallery_domain": "photo"}
@@ -36,7 +33,7 @@ QUESTIONS = {
     # The row "sketch" of SnMpNet's Table 2.
     "domainnet": Question("Unseen classes from an unseen domain (sketch), analogue of DomainNet",
                           {"dataset": "emoji-domainnet", "train_domains": without("sketch"), "gallery_domain": "real", "gallery_held_out": 0.25},
-                          "ucdr:sketch:unseen", ("SaN", "Doodle to Search", "STL, inductive", "STL"), seeds=(0,), thrice=("chance", *COMPARED)),
+                          "ucdr:sketch:unseen", ("SaN", "Doodle to Search", "STL, inductive", "STL")),
 }
 
 
@@ -46,12 +43,12 @@ def spec(question: str, label: str) -> TrainSpec:
 
 def ranking(question: str, metric: str) -> Ranking:
     asked = QUESTIONS[question]
-    rows = tuple(Row(label, (Cell(seeds_of(spec(question, label), SEEDS if own.method in asked.thrice else asked.seeds or seeds_for(own.method)), asked.evaluation, metric),),
+    rows = tuple(Row(label, (Cell(seeds_of(spec(question, label), seeds_for(own.method, question)), asked.evaluation, metric),),
                      mark=mark_of_system(label))
                  for label, own in SYSTEMS.items() if label not in asked.but)
     left_out = f" Without {', '.join(asked.but)}: minutes a seed on five domains." if asked.but else ""
-    if asked.thrice:
-        left_out += " One seed but for the methods of SnMpNet's tables: the intervals of the others leave the seeds out."
+    if question in SEEDED:
+        left_out += f" One seed but for {', '.join(DEFAULTS[method].label for method in SEEDED[question])}: the intervals of the others leave the seeds out."
     else:
         left_out += " SaN has one seed: its interval leaves the seeds out."
     return Ranking("league", f"{question}-{metric}", f"{asked.title}, by {METRICS[metric]}.{left_out}", rows, metric)

@@ -7,11 +7,10 @@ from ..runs import TrainSpec
 from . import Cell, Claim, Pair, Row, Table, printed, reported_value, seeds_of
 from .embedded import mark_of, reference_rows, sketch_photo
 
-SEEDS = (0, 1, 2, 3, 4)
+SEEDS = (0, 1, 2, 3, 4)  # the paper's, of its tables; Figure 5, and the switches and readings, which are ours, have three
 VIEWS = {"sketchy": "Sketchy", "tuberlin": "TU-Berlin"}
 INDUCTIVE = {"weight_calibration": 0.0}
 DIMS = (64, 128, 256, 512, 1024)
-SEEDS_OF_DIMS = SEEDS[:3]
 
 # The text leaves two readings of "20% seen classes ... are mixed": a fifth of the seen classes kept out of training, or seen samples
 # numbering a fifth of the test set.  The tables take the first.
@@ -86,7 +85,7 @@ def readings() -> Table:
                                     ("STL, photos too, pseudo-labelled ones among them", {"anchors": "photos"}, "transductive")):
             if options.get("anchors") == "photos" and view != "sketchy":
                 continue  # asked on one analogue
-            cells = tuple(Cell(seeds_of(stl(view, reading, options=options), SEEDS), evaluation, "map_all")
+            cells = tuple(Cell(seeds_of(stl(view, reading, options=options)), evaluation, "map_all")
                           for reading in READINGS for evaluation in (asked(reading), "zs_sbir:sketch:unseen"))
             rows.append(Row(text, cells, label, mark))
     return Table("stl", "readings", "What the text leaves open: which seen part the test set has, and whether photos may be anchors. mAP@all.",
@@ -106,9 +105,9 @@ def switches() -> Table:
     def cells(specs) -> tuple[Cell, ...]:
         return tuple(Cell(specs, evaluation, "map_all") for evaluation in (asked(), "zs_sbir:sketch:unseen"))
 
-    rows = [Row("STL, inductive", cells(seeds_of(stl("sketchy", options=INDUCTIVE), SEEDS))),
-            Row("STL", cells(seeds_of(stl("sketchy"), SEEDS)), mark="transductive")]
-    rows += [Row(f"STL, {label}", cells(seeds_of(stl("sketchy", options=options), SEEDS)), mark="transductive") for label, options in SWITCHES.items()]
+    rows = [Row("STL, inductive", cells(seeds_of(stl("sketchy", options=INDUCTIVE)))),
+            Row("STL", cells(seeds_of(stl("sketchy"))), mark="transductive")]
+    rows += [Row(f"STL, {label}", cells(seeds_of(stl("sketchy", options=options))), mark="transductive") for label, options in SWITCHES.items()]
     return Table("stl", "switches", "STL on the analogue of Sketchy with one value changed at a time. mAP@all.",
                  (("", "Generalised"), ("", "Unseen alone")), tuple(rows))
 
@@ -137,7 +136,7 @@ CLAIMS = {"table3": claims3}
 
 def dim_specs() -> dict[str, dict[int, tuple[TrainSpec, ...]]]:
     """Figure 5: STL for each size of the embedding, on each analogue."""
-    return {view: {dim: seeds_of(stl(view, options={"dim": dim}), SEEDS_OF_DIMS) for dim in DIMS} for view in VIEWS}
+    return {view: {dim: seeds_of(stl(view, options={"dim": dim})) for dim in DIMS} for view in VIEWS}
 
 
 def figure_specs() -> list[TrainSpec]:
