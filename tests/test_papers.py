@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ucdr_core import data, papers, statistics, tables
+from ucdr_core import data, figures, papers, statistics, tables
 from ucdr_core.papers import Cell, Listing, Row, Table, doodle, embedded, printed, stl, strad
 from ucdr_core.runs import Store, TrainSpec
 
@@ -177,3 +177,11 @@ def test_the_definitions_of_the_metrics_chapter_are_the_librarys(random):
         scores = evaluate(np.ones((1, 1)), ["x"], np.linspace(1, 0, count)[:, None], np.where(relevant, "x", "y"), "euclidean")
         for name, (terms, divisor, _) in definitions(relevant, 200).items():
             assert abs(terms.sum() / divisor - scores[name]) < 1e-9, name
+
+
+@pytest.mark.gate
+@pytest.mark.parametrize("paper, name", [("stl", "figure5"), ("strad", "fusion"), ("snmpnet", "figure4"), ("doodle", "ramp")])
+def test_no_curve_is_cut_off_by_its_axes(paper, name):
+    for axis in figures.FIGURES[paper][name](Store()).figure.axes:
+        (low, high), lines = axis.get_ylim(), axis.get_lines()
+        assert lines and all(low <= np.nanmin(line.get_ydata()) and np.nanmax(line.get_ydata()) <= high for line in lines)

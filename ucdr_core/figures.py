@@ -373,9 +373,9 @@ def _stl5(store: Store) -> Drawing:
     for axis, (view, by_dim) in zip(fig.subplots(1, 2, sharey=True), stl.dim_specs().items()):
         values = np.array([[store.need(spec).scores(stl.asked())["map_all"] for spec in specs] for specs in by_dim.values()])
         axis.errorbar(range(len(values)), values.mean(1), values.std(1, ddof=1), color=COLOURS[0], marker="o", capsize=3)
-        axis.set(xticks=range(len(values)), xticklabels=list(by_dim), xlabel="dimensions", title=f"{stl.VIEWS[view]} analogue", ylim=(0, None))
+        axis.set(xticks=range(len(values)), xticklabels=list(by_dim), xlabel="dimensions", title=f"{stl.VIEWS[view]} analogue")
         lines += [f"{view}, {dim} dimensions: mAP@all {own.mean():.3f} ± {own.std(ddof=1):.3f}" for dim, own in zip(by_dim, values)]
-    fig.axes[0].set_ylabel("mAP@all, generalised")
+    fig.axes[0].set(ylabel="mAP@all, generalised", ylim=(0, None))  # once both are drawn, since they share it
     sns.despine(fig)
     fig.tight_layout()
     return Drawing(fig, "\n".join(lines))
