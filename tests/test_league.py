@@ -141,7 +141,8 @@ def test_every_method_is_in_the_league():
         assert {row.label for row in built.rows} == set(embedded.SYSTEMS) - set(asked.but)
         for row in built.rows:
             assert asked.evaluation in {e.name for e in row.specs[0].evaluations()}
-            assert [spec.seed for spec in row.specs] == ([1, 2, 3, 4, 5] if len(row.specs) == 5 else list(range(len(row.specs))))
+            of_strad = row.specs[0].method in ("simple", "strad") and question != "domainnet"
+            assert [spec.seed for spec in row.specs] in ([[1, 2, 3, 4, 5]] if of_strad else [[0], [0, 1, 2]])
         if question in embedded.SEEDED:
             assert {row.specs[0].method for row in built.rows if len(row.specs) > 1} == {"chance", *embedded.SEEDED[question]}
     assert list(sketchy25.committed()["rows"]) == list(embedded.SYSTEMS)
