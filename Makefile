@@ -1,5 +1,7 @@
-# make book   environment, tier-E runs, gate, site: read it in build/_build/html/index.html
-# make test   the same from nothing in a folder of its own, with the unit tests, the mutation test of the gate and the site check
+# make book   environment, the notebooks' live runs, the gate, the site: read it in build/_build/html/index.html
+#             TIER=paper|real makes an edition of your own on that tier instead, in build/edition-TIER
+# make test   the proof: lint, unit tests, the gate, a sample of the evidence trained anew, mutation tests, the site in a browser
+# make proof  trains all of the evidence anew and compares it; hours, and it goes on where it was cut off
 #
 # PYTHON     the interpreter that the environment is made of (3.11)
 # TORCH_INDEX  an index of CPU or CUDA builds of torch, where pip's own configuration does not name the one you want
@@ -7,18 +9,25 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN = $(VENV)/bin
 TORCH_INDEX ?=
+TIER ?= embedded
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
-NBVAL = $(BIN)/python -m pytest -q --nbval --nbval-current-env --nbval-cell-timeout=600 --dist loadscope -n 2 -p no:cacheprovider notebooks
 SPHINX = $(BIN)/jupyter-book build . --toc book/_toc.yml --path-output build --quiet -n -W --keep-going
-# Two processes with two threads each slow one another down on two cores; notebooks and unit tests that run beside others take one.
-ONE_THREAD = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+PYTEST = $(BIN)/python -m pytest -q -n 2
 # A step's arrays of megabytes come from memory that the process keeps, not from fresh pages of the system: a twentieth of the time of all runs.
 KEEP_MEMORY = MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=4294967296 MALLOC_TOP_PAD_=67108864
+# The pages show the committed evidence and what they make themselves, never runs that a user has made: those have their own home.
+BOOK_HOME ?= $(CURDIR)/build/home
+IN_BOOK_HOME = UCDR_HOME=$(BOOK_HOME)
 
-.PHONY: book test env runs gate real doodle site notebooks unit mutation site-check clean
+.PHONY: book test proof env live gate real doodle site notebooks evidence lint unit sample mutation site-check clean
 
+ifeq ($(TIER),embedded)
 book: gate site
 	@echo "open $(CURDIR)/build/_build/html/index.html"
+else
+book: env
+	$(BIN)/python -m ucdr_core.apps.edition $(TIER) build/edition-$(TIER)
+endif
 
 env: $(VENV)/.installed
 
@@ -27,53 +36,70 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(INSTALL) --constraint constraints.txt --editable '.[book,test]'
 	touch $@
 
-runs: env
-	$(KEEP_MEMORY) $(BIN)/ucdr reproduce
+live: env
+	$(IN_BOOK_HOME) $(KEEP_MEMORY) $(BIN)/ucdr reproduce --live
 
-# What the gate passed is not executed again until the notebooks, the library, the environment or the runs change; `ucdr reproduce`,
-# which checks every record, makes damaged runs anew, and that changes the folder of the runs.
+# What the gate passed is not executed again until the notebooks, the library, the evidence or the environment change.
 GATED = build/.gated
-gate: runs
+gate: live
 	@$(MAKE) --no-print-directory $(GATED)
 
-$(GATED): $(wildcard notebooks/*.ipynb notebooks/*/*.ipynb) $(wildcard book/*) $(shell find ucdr_core -name '*.py' -o -name '*.csv' -o -name '*.json') constraints.txt $(or $(UCDR_HOME),.ucdr)/runs
-	$(ONE_THREAD) $(NBVAL)
-	$(BIN)/python -m ucdr_core.publish passed
+$(GATED): $(wildcard notebooks/*.ipynb notebooks/*/*.ipynb) $(wildcard book/*) $(shell find ucdr_core -name '*.py' -o -name '*.csv' -o -name '*.json' -o -name '*.parquet') constraints.txt
+	$(IN_BOOK_HOME) $(BIN)/python -m ucdr_core.apps.gate
 
 # Re-executes the committed notebooks in place: for authors, after a change of code.  Look at the differences before you commit them.
-notebooks: runs
-	$(BIN)/python -m ucdr_core.notebooks
+notebooks: live
+	$(IN_BOOK_HOME) OMP_NUM_THREADS=1 $(BIN)/python -m ucdr_core.apps.notebooks
 
-# Trains the table of real pictures anew, where they are ($$UCDR_DATA/sketchy25), and compares it with the committed records.
+# Writes the committed evidence from the runs of this machine, for authors: all runs of the tier are made first.
+evidence: env
+	$(KEEP_MEMORY) $(BIN)/ucdr reproduce --tier $(TIER)
+	$(BIN)/python -m ucdr_core.chapters.collect $(TIER)
+
+proof: env
+	$(KEEP_MEMORY) $(BIN)/ucdr verify --all --tier $(TIER)
+
+# Trains runs of real pictures anew, where they are ($$UCDR_DATA), and compares them with the committed evidence.
 real: env
-	$(BIN)/ucdr reproduce --paper sketchy25
+	$(KEEP_MEMORY) $(BIN)/ucdr verify --sample --tier real
 	$(BIN)/python -m pytest -q -m real tests
 
 # The doodle page's model, gallery and runtime are made of the reader's run; without npm the page says what is missing.
 DOODLE = build/static/doodle
 doodle: $(DOODLE)/build.json
 
-$(DOODLE)/build.json: $(wildcard ucdr_core/web/*) ucdr_core/export.py ucdr_core/encoder.py $(or $(UCDR_HOME),.ucdr)/runs
-	$(BIN)/ucdr export --page --gallery real,clipart --to $(@D)
+$(DOODLE)/build.json: $(wildcard ucdr_core/apps/web/*) ucdr_core/apps/export.py ucdr_core/apps/encoder.py $(BOOK_HOME)/runs
+	$(IN_BOOK_HOME) $(BIN)/ucdr export --page --gallery real,clipart --to $(@D)
 
-site: runs doodle
+site: live doodle
 	$(SPHINX)
 
+lint: env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache | tail -5
+
 unit: env
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not gate and not real" tests
+	$(PYTEST) --dist loadfile -m "not gate and not real and not site" tests
 
-mutation: runs
-	$(BIN)/python -m pytest -q -n 2 -m "gate and not site and not real" tests
+sample: env
+	$(IN_BOOK_HOME) $(KEEP_MEMORY) $(BIN)/ucdr verify --sample --home $(BOOK_HOME)
 
-site-check: runs site
-	$(BIN)/python -m pytest -q -n 2 -m site tests
+mutation: live
+	$(IN_BOOK_HOME) $(PYTEST) -m "gate and not site and not real" tests
 
-# From nothing: runs made before do not count, so the proof has a home of its own.
-test: export UCDR_HOME = $(CURDIR)/build/test-home
+site-check: live site
+	$(IN_BOOK_HOME) $(PYTEST) -m site tests
+
+# From nothing: what was made before does not count, so the proof has a home of its own.
+test: export BOOK_HOME = $(CURDIR)/build/test-home
 test: env
 	rm -rf build
+	$(MAKE) lint
 	$(MAKE) unit
 	$(MAKE) gate
+	$(MAKE) sample
 	$(MAKE) mutation
 	$(MAKE) site-check
 

@@ -6,7 +6,8 @@ import torch
 from PIL import Image
 
 from ucdr_core import data
-from ucdr_core.runs import Store, TrainSpec
+from ucdr_core.evidence.store import Store
+from ucdr_core.training.spec import TrainSpec
 
 # Two test processes with two threads each slow one another down on two cores.
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else min(2, os.cpu_count()))

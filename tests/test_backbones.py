@@ -1,4 +1,5 @@
 """Trunks, their weights and their cuts; attention against its formula; augmentation and jigsaw."""
+
 from pathlib import Path
 
 import numpy as np
@@ -7,15 +8,21 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from ucdr_core import backbones
 from ucdr_core.data import images
+from ucdr_core.methods import backbones
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "sketchy25" / "photo"
 
 
-@pytest.mark.parametrize("name, channels, lower", [
-    ("efficientnet_lite0", 1280, (112, 4, 4)), ("se_resnet50", 2048, (1024, 4, 4)), ("vgg16", 512, (512, 4, 4)), ("vgg16_bn", 512, (512, 4, 4)),
-])
+@pytest.mark.parametrize(
+    "name, channels, lower",
+    [
+        ("efficientnet_lite0", 1280, (112, 4, 4)),
+        ("se_resnet50", 2048, (1024, 4, 4)),
+        ("vgg16", 512, (512, 4, 4)),
+        ("vgg16_bn", 512, (512, 4, 4)),
+    ],
+)
 def test_a_cut_trunk_computes_what_the_whole_does(name, channels, lower):
     trunk = backbones.trunk(name, "random")
     x = torch.randn(2, 3, 64, 64)
@@ -74,11 +81,21 @@ def test_the_packaged_weights_classify_real_photos(name):
     from timm.data import ImageNetInfo
 
     model, info = backbones.BACKBONES[name].create(True).eval(), ImageNetInfo("imagenet-1k")
-    expected = {"zebra": "zebra", "banana": "banana", "hammer": "hammer", "pizza": "pizza", "harp": "harp", "hamburger": "cheeseburger"}
+    expected = {
+        "zebra": "zebra",
+        "banana": "banana",
+        "hammer": "hammer",
+        "pizza": "pizza",
+        "harp": "harp",
+        "hamburger": "cheeseburger",
+    }
     right, total, size = 0, 0, backbones.BACKBONES[name].size_px
     for class_name, label in expected.items():
         for path in sorted((REAL / class_name).glob("*.jpg"))[:10]:
-            pixels = np.asarray(Image.open(path).convert("RGB").resize((size, size), Image.Resampling.BICUBIC), np.float32) / 255
+            pixels = (
+                np.asarray(Image.open(path).convert("RGB").resize((size, size), Image.Resampling.BICUBIC), np.float32)
+                / 255
+            )
             with torch.inference_mode():
                 top = model(torch.from_numpy((pixels - 0.5) / 0.5).permute(2, 0, 1)[None])[0].topk(5).indices.tolist()
             right += any(label in info.index_to_description(index).lower() for index in top)
@@ -119,8 +136,12 @@ def test_no_augmentation_leaves_pixels_and_an_unknown_one_is_named():
 
 def test_hue_turns_colours_and_leaves_greys():
     turn = images.hue_rotation(torch.tensor([2 * np.pi / 3, 0.7], dtype=torch.float64))
-    torch.testing.assert_close(turn[0] @ torch.tensor([1.0, 0, 0], dtype=torch.float64), torch.tensor([0, 1.0, 0], dtype=torch.float64))
-    torch.testing.assert_close(turn[1] @ torch.full((3,), 0.3, dtype=torch.float64), torch.full((3,), 0.3, dtype=torch.float64))
+    torch.testing.assert_close(
+        turn[0] @ torch.tensor([1.0, 0, 0], dtype=torch.float64), torch.tensor([0, 1.0, 0], dtype=torch.float64)
+    )
+    torch.testing.assert_close(
+        turn[1] @ torch.full((3,), 0.3, dtype=torch.float64), torch.full((3,), 0.3, dtype=torch.float64)
+    )
 
 
 def test_vgg_gives_its_fully_connected_layers_and_others_say_that_they_have_none():
@@ -141,7 +162,11 @@ def test_jigsaw_permutations_are_far_apart_and_shuffling_moves_tiles():
     assert [one[::4, ::4, 0].ravel().tolist() for one in shuffled.numpy()] == permutations[[5, 9]].tolist()
     odd = torch.arange(2 * 13 * 13 * 3).reshape(2, 13, 13, 3)
     moved = images.shuffle_tiles(odd, torch.from_numpy(permutations[[5, 9]]))
-    assert torch.equal(moved[:, 12], odd[:, 12]) and torch.equal(moved[:, :, 12], odd[:, :, 12]) and not torch.equal(moved, odd)
+    assert (
+        torch.equal(moved[:, 12], odd[:, 12])
+        and torch.equal(moved[:, :, 12], odd[:, :, 12])
+        and not torch.equal(moved, odd)
+    )
 
 
 @pytest.mark.parametrize("name, size, channels", [("dinov2_vit_s14", 98, 384), ("clip_vit_b32", 96, 512)])
@@ -161,28 +186,38 @@ def test_a_vision_transformer_gives_timms_embedding_as_a_map_of_one_position(nam
 
 
 def test_a_transformers_whole_state_is_needed(tmp_path):
-    """CLIP's projection, called `head`, is part of the embedding; of other trunks `head` is the classifier that is left out."""
+    """CLIP's projection, called `head`, is part of the embedding; of other trunks `head` is the classifier that is left
+    out.
+    """
 
     state = backbones.BACKBONES["dinov2_vit_s14"].create(False).state_dict()
     save_file(state, tmp_path / "whole.safetensors")
-    assert torch.equal(backbones.trunk("dinov2_vit_s14", tmp_path / "whole.safetensors").stages[0].model.norm.weight, state["norm.weight"])
+    assert torch.equal(
+        backbones.trunk("dinov2_vit_s14", tmp_path / "whole.safetensors").stages[0].model.norm.weight,
+        state["norm.weight"],
+    )
     save_file({k: v for k, v in state.items() if k != "norm.weight"}, tmp_path / "part.safetensors")
     with pytest.raises(backbones.WeightsError, match="missing .*norm.weight"):
         backbones.trunk("dinov2_vit_s14", tmp_path / "part.safetensors")
     assert backbones.BACKBONES["clip_vit_b32"].unused == () and "head" in backbones.BACKBONES["vgg16"].unused
 
 
-@pytest.mark.parametrize("values, message", [({"size_px": 100}, "multiple of 14"), ({"size_px": 98, "regime": "last-blocks"}, "as a whole or not at all")])
+@pytest.mark.parametrize(
+    "values, message",
+    [({"size_px": 100}, "multiple of 14"), ({"size_px": 98, "regime": "last-blocks"}, "as a whole or not at all")],
+)
 def test_a_spec_that_a_transformer_cannot_take_is_refused(values, message):
     from ucdr_core.methods import OptionError
-    from ucdr_core.runs import TrainSpec
+    from ucdr_core.training.spec import TrainSpec
 
     with pytest.raises(OptionError, match=message):
         TrainSpec.from_mapping({"method": "frozen", "backbone": "dinov2_vit_s14", **values})
 
 
 def test_a_trunk_in_bfloat16_trains_and_gives_single_precision():
-    """With `autocast` the stages round to eight bits and what comes out is float32 again; gradients reach the weights."""
+    """With `autocast` the stages round to eight bits and what comes out is float32 again; gradients reach the
+    weights.
+    """
     torch.manual_seed(0)
     stages = backbones.Stages(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.Conv2d(8, 4, 3))
     pixels = torch.rand(2, 3, 8, 8)
@@ -192,13 +227,23 @@ def test_a_trunk_in_bfloat16_trains_and_gives_single_precision():
     assert rounded.dtype == torch.float32 and not torch.equal(rounded, whole)
     torch.testing.assert_close(rounded, whole, atol=0.02, rtol=0)
     rounded.sum().backward()
-    assert all(weight.grad is not None and weight.grad.dtype == torch.float32 and weight.grad.abs().sum() > 0 for weight in stages.parameters())
+    assert all(
+        weight.grad is not None and weight.grad.dtype == torch.float32 and weight.grad.abs().sum() > 0
+        for weight in stages.parameters()
+    )
 
 
-@pytest.mark.parametrize("layer", [
-    torch.nn.Conv2d(4, 6, 3, stride=2, padding=1), torch.nn.Conv2d(4, 6, (3, 5), stride=(1, 2), padding=(0, 2), bias=False), torch.nn.Conv2d(4, 6, 1),
-    torch.nn.Conv2d(4, 4, 5, stride=2, groups=4), torch.nn.Conv2d(4, 4, 3, padding=1, groups=4, bias=False),
-], ids=str)
+@pytest.mark.parametrize(
+    "layer",
+    [
+        torch.nn.Conv2d(4, 6, 3, stride=2, padding=1),
+        torch.nn.Conv2d(4, 6, (3, 5), stride=(1, 2), padding=(0, 2), bias=False),
+        torch.nn.Conv2d(4, 6, 1),
+        torch.nn.Conv2d(4, 4, 5, stride=2, groups=4),
+        torch.nn.Conv2d(4, 4, 3, padding=1, groups=4, bias=False),
+    ],
+    ids=str,
+)
 def test_convolutions_as_products_are_convolutions(layer, monkeypatch):
     """Outputs and gradients, in double precision; and single precision is left to torch."""
     calls, products = [], backbones._convolved
@@ -214,7 +259,7 @@ def test_convolutions_as_products_are_convolutions(layer, monkeypatch):
 
     plain = layer(x)
     with backbones.ConvolutionsAsProducts():
-        own = layer(x)
+        through_products = layer(x)
     assert calls
-    torch.testing.assert_close(own, plain, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(gradients(own), gradients(plain), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(through_products, plain, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(gradients(through_products), gradients(plain), rtol=1e-12, atol=1e-12)

@@ -1,11 +1,12 @@
 """What a training step sees, against the definitions."""
+
 import numpy as np
 import pytest
 
 from ucdr_core import data
-from ucdr_core.batches import Batches
 from ucdr_core.methods import METHODS
 from ucdr_core.methods.doodle import ramp, semantic_negatives
+from ucdr_core.training.batches import Batches
 
 
 class Asks:
@@ -71,7 +72,11 @@ def test_pairs_have_one_class(training):
     batches = Batches(Asks("pairs"), training, 6)
     for rows in epoch(batches):
         sketches, photos = rows.reshape(2, -1)
-        assert (batches.labels[sketches] == batches.labels[photos]).all() and batches.photos[photos].all() and not batches.photos[sketches].any()
+        assert (
+            (batches.labels[sketches] == batches.labels[photos]).all()
+            and batches.photos[photos].all()
+            and not batches.photos[sketches].any()
+        )
 
 
 def test_the_same_seed_draws_the_same_batches(training):
@@ -99,7 +104,8 @@ def test_semantic_negatives_by_hand():
     np.testing.assert_allclose(p[0], [0, *(first / first.sum())])
     np.testing.assert_allclose(p.sum(1), 1)
     assert (np.diag(p) == 0).all()
-    far = semantic_negatives(np.array([[0.0], [10.0], [20.0]]), 0.1)  # long vectors: the nearest class is certain, and nothing underflows
+    # Long vectors: the nearest class is certain, and nothing underflows.
+    far = semantic_negatives(np.array([[0.0], [10.0], [20.0]]), 0.1)
     np.testing.assert_allclose(far, [[0, 1, 0], [0.5, 0, 0.5], [0, 1, 0]])
 
 
@@ -111,7 +117,10 @@ def test_doodle_asks_for_hard_negatives_unless_told_otherwise():
     import torch
 
     vectors = torch.eye(3, 4, dtype=torch.float64)
-    made = {kind: METHODS["doodle"](torch.nn.Sequential(), 8, vectors, METHODS["doodle"].Options(dim=4, negatives=kind)) for kind in ("semantic", "uniform")}
+    made = {
+        kind: METHODS["doodle"](torch.nn.Sequential(), 8, vectors, METHODS["doodle"].Options(dim=4, negatives=kind))
+        for kind in ("semantic", "uniform")
+    }
     np.testing.assert_allclose(made["semantic"].negative_classes(), (1 - np.eye(3)) / 2)
     assert made["uniform"].negative_classes() is None
 
@@ -122,6 +131,8 @@ def test_a_batch_of_domains_may_be_mostly_photos(training):
     photos = training.manifest.samples.domain.to_numpy() == "photo"
     steps = epoch(batches)
     assert len(steps) == 24 // 6 and all(photos[rows].sum() == 6 and len(rows) == 9 for rows in steps)
-    assert sorted(np.concatenate(steps)[photos[np.concatenate(steps)]]) == sorted(row for row in training.train if photos[row])
+    assert sorted(np.concatenate(steps)[photos[np.concatenate(steps)]]) == sorted(
+        row for row in training.train if photos[row]
+    )
     with pytest.raises(data.DataError, match="photo_share is of batches of domains"):
         Batches(Asks("triplets"), training, 9, photo_share=2 / 3)

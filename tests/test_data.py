@@ -1,4 +1,5 @@
 """Manifests, splits and protocols against their definitions; the embedded data set against its card."""
+
 import hashlib
 import json
 import re
@@ -7,21 +8,33 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ucdr_core import data, paths, semantics
+from ucdr_core import data, paths
 from ucdr_core.data import protocols, splits
-from ucdr_core.papers import snmpnet
+from ucdr_core.methods import semantics
 
 PUBLISHED = {  # train, validation, test
-    "sketchy_yelamarthi": (93, 11, 21), "sketchy_random25": (90, 10, 25), "tuberlin_random30": (200, 20, 30),
-    "quickdraw_extended": (72, 8, 30), "tuberlin_strad64": (186, 0, 64), "domainnet": (245, 55, 45),
+    "sketchy_yelamarthi": (93, 11, 21),
+    "sketchy_random25": (90, 10, 25),
+    "tuberlin_random30": (200, 20, 30),
+    "quickdraw_extended": (72, 8, 30),
+    "tuberlin_strad64": (186, 0, 64),
+    "domainnet": (245, 55, 45),
 }
 EMOJI = {
-    "doodle": 1250, "emojione_mono": 521, "emojione_v1": 441, "fluent_3d": 617, "noto": 625, "noto_line": 618, "noto_v1": 522,
-    "openmoji_line": 625, "twemoji": 624,
+    "doodle": 1250,
+    "emojione_mono": 521,
+    "emojione_v1": 441,
+    "fluent_3d": 617,
+    "noto": 625,
+    "noto_line": 618,
+    "noto_v1": 522,
+    "openmoji_line": 625,
+    "twemoji": 624,
 }
 
 
-# --------------------------------------------------------------------------------------------------------- embedded data
+# -------------------------------------------------------------------------------------------------------- embedded data
+
 
 def test_emoji_has_the_counts_and_the_bytes_of_its_card():
     manifest = data.emoji()
@@ -75,7 +88,28 @@ def test_the_builder_writes_the_same_bytes(tmp_path):
     assert (tmp_path / "again.zip").read_bytes() == data.emoji().root.read_bytes()
 
 
-# ---------------------------------------------------------------------------------------------------------------- splits
+@pytest.mark.parametrize(
+    "name, text",
+    [
+        ("emoji", "EmojiDomains, all nine domains"),
+        ("emoji-tuberlin", f"analogue of TU-Berlin-Extended, emoji art: {data.EMOJI_VIEWS['tuberlin'][1]}"),
+        ("quickdraw", "QuickDraw-Extended, 110 classes; domains sketch, photo"),
+        ("sketchy25", data.SMALL_SETS["sketchy25"]),
+        ("folders", "own pictures, <domain>/<class>/<image file>"),
+    ],
+)
+def test_a_data_set_is_described(name, text):
+    assert data.describe(name) == text
+
+
+def test_every_data_set_has_a_description_and_no_other_name():
+    assert all(data.describe(name) for name in data.names())
+    with pytest.raises(data.DataError, match="unknown data set 'emoji-pacs'; known: emoji, "):
+        data.describe("emoji-pacs")
+
+
+# --------------------------------------------------------------------------------------------------------------- splits
+
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_splits_have_their_sizes_and_a_source(name):
@@ -91,10 +125,17 @@ def test_overlapping_parts_are_named(tmp_path):
         splits.load(path)
 
 
-@pytest.mark.parametrize("content, message", [
-    ("{", "no split file"), ('{"train": ["a"]}', "'test'"), ('{"train": "ab", "test": ["c"]}', "list of class names"),
-    ('{"train": ["a"], "test": []}', "no classes in 'test'"), ('{"train": ["a", "a"], "test": ["b"]}', "more than once"), ("[]", "no split file"),
-])
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ("{", "no split file"),
+        ('{"train": ["a"]}', "'test'"),
+        ('{"train": "ab", "test": ["c"]}', "list of class names"),
+        ('{"train": ["a"], "test": []}', "no classes in 'test'"),
+        ('{"train": ["a", "a"], "test": ["b"]}', "more than once"),
+        ("[]", "no split file"),
+    ],
+)
 def test_broken_split_files_are_named(tmp_path, content, message):
     path = tmp_path / "broken.json"
     path.write_text(content)
@@ -136,7 +177,8 @@ def test_folds_partition_the_classes():
     assert all(len(fold.val) == 7 for fold in folds)
 
 
-# ------------------------------------------------------------------------------------------------------------- manifests
+# ------------------------------------------------------------------------------------------------------------ manifests
+
 
 def test_folders_leave_out_what_is_no_image(tree):
     manifest = data.folders(tree)
@@ -177,11 +219,17 @@ def test_the_fingerprint_follows_the_list_not_its_order(tree, tmp_path):
     assert data.folders(tmp_path / "copy").fingerprint != data.folders(tree).fingerprint
 
 
-# ------------------------------------------------------------------------------------------------------------- protocols
+# ------------------------------------------------------------------------------------------------------------ protocols
+
 
 @pytest.fixture(scope="module")
 def world():
     return data.emoji("domainnet"), splits.load("emoji")
+
+
+def all_but(domain):
+    """The domains of the analogue of DomainNet that are trained on where this one is held out."""
+    return tuple(other for other in data.EMOJI_VIEWS["domainnet"][0] if other != domain)
 
 
 def parts(manifest, rows):
@@ -191,9 +239,9 @@ def parts(manifest, rows):
 
 def test_ucdr_asks_unseen_classes_from_an_unseen_domain(world):
     manifest, split = world
-    task = data.ucdr(manifest, split, snmpnet.without("sketch"), "sketch", "real", gallery_held_out=0.25)
+    task = data.ucdr(manifest, split, all_but("sketch"), "sketch", "real", gallery_held_out=0.25)
     train_domains, train_classes = parts(manifest, task.train)
-    assert train_domains == set(snmpnet.without("sketch")) and train_classes == set(split.train)
+    assert train_domains == set(all_but("sketch")) and train_classes == set(split.train)
     assert parts(manifest, task.query) == ({"sketch"}, set(split.test))
     assert parts(manifest, task.gallery) == ({"real"}, set(split.test))
     assert parts(manifest, task.val_query) == (train_domains - {"real"}, set(split.val))
@@ -202,7 +250,7 @@ def test_ucdr_asks_unseen_classes_from_an_unseen_domain(world):
 
 def test_seen_and_unseen_gallery_adds_only_photos_kept_out_of_training(world):
     manifest, split = world
-    task = data.ucdr(manifest, split, snmpnet.without("sketch"), "sketch", "real", gallery="seen+unseen", gallery_held_out=0.25)
+    task = data.ucdr(manifest, split, all_but("sketch"), "sketch", "real", gallery="seen+unseen", gallery_held_out=0.25)
     _, classes = parts(manifest, task.gallery)
     assert classes == {*split.test, *split.train}
     assert not set(task.gallery) & set(task.train)
@@ -210,17 +258,22 @@ def test_seen_and_unseen_gallery_adds_only_photos_kept_out_of_training(world):
 
 def test_ud_cdr_asks_seen_classes_and_searches_held_out_photos(world):
     manifest, split = world
-    task = data.ud_cdr(manifest, split, snmpnet.without("quickdraw"), "quickdraw", "real", query_share=0.1, gallery_held_out=0.25)
+    task = data.ud_cdr(
+        manifest, split, all_but("quickdraw"), "quickdraw", "real", query_share=0.1, gallery_held_out=0.25
+    )
     assert parts(manifest, task.query) == ({"quickdraw"}, set(split.train))
     assert parts(manifest, task.gallery) == ({"real"}, set(split.train))
     assert not set(task.gallery) & set(task.train)
-    share = manifest.samples.iloc[task.query].class_name.value_counts() / manifest.samples.iloc[manifest.rows(["quickdraw"], split.train)].class_name.value_counts()
+    share = (
+        manifest.samples.iloc[task.query].class_name.value_counts()
+        / manifest.samples.iloc[manifest.rows(["quickdraw"], split.train)].class_name.value_counts()
+    )
     assert 0.05 < share.min() and share.max() < 0.15
 
 
 def test_uc_cdr_asks_unseen_classes_from_a_trained_domain(world):
     manifest, split = world
-    task = data.uc_cdr(manifest, split, snmpnet.without("sketch"), "quickdraw", "real", gallery_held_out=0.25)
+    task = data.uc_cdr(manifest, split, all_but("sketch"), "quickdraw", "real", gallery_held_out=0.25)
     assert parts(manifest, task.query) == ({"quickdraw"}, set(split.test))
 
 
@@ -245,8 +298,8 @@ def test_gzs_sbir_in_both_readings():
 
 def test_no_test_class_is_ever_trained_or_validated(world):
     manifest, split = world
-    for domain in snmpnet.HELD_OUT:
-        task = data.ucdr(manifest, split, snmpnet.without(domain), domain, "real", gallery_held_out=0.25)
+    for domain in all_but("real"):
+        task = data.ucdr(manifest, split, all_but(domain), domain, "real", gallery_held_out=0.25)
         for rows in (task.train, task.val_query, task.val_gallery):
             assert not parts(manifest, rows)[1] & set(split.test)
 
@@ -260,16 +313,28 @@ def test_draws_do_not_depend_on_the_order_of_files(world):
     assert set(protocols.drawn_share(manifest, rows, 0.25, seed=2)) != set(drawn)
 
 
-@pytest.mark.parametrize("call, message", [
-    (lambda m, s: data.ucdr(m, s, ["real", "sketch"], "sketch", "real"), "unseen domain.*'sketch'.*among the training domains"),
-    (lambda m, s: data.uc_cdr(m, s, ["real", "sketch"], "clipart", "real"), "trained domain.*'clipart' is not among"),
-    (lambda m, s: data.ucdr(m, s, ["real", "sketch"], "watercolour", "real"), "no domain 'watercolour'"),
-    (lambda m, s: data.ucdr(m, s, ["real", "oil"], "sketch", "real"), "no domain 'oil'"),
-    (lambda m, s: data.ucdr(m, s, ["clipart"], "sketch", "real"), "gallery domain 'real' is not among"),
-    (lambda m, s: data.ucdr(m, s, ["real"], "sketch", "real", gallery="seen+unseen", gallery_held_out=0), "gallery_held_out"),
-    (lambda m, s: data.ucdr(m, s, ["real"], "sketch", "real", gallery="seen"), "has the galleries"),
-    (lambda m, s: protocols.Evaluation("retrieval", "sketch"), "unknown protocol"),
-])
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (
+            lambda m, s: data.ucdr(m, s, ["real", "sketch"], "sketch", "real"),
+            "unseen domain.*'sketch'.*among the training domains",
+        ),
+        (
+            lambda m, s: data.uc_cdr(m, s, ["real", "sketch"], "clipart", "real"),
+            "trained domain.*'clipart' is not among",
+        ),
+        (lambda m, s: data.ucdr(m, s, ["real", "sketch"], "watercolour", "real"), "no domain 'watercolour'"),
+        (lambda m, s: data.ucdr(m, s, ["real", "oil"], "sketch", "real"), "no domain 'oil'"),
+        (lambda m, s: data.ucdr(m, s, ["clipart"], "sketch", "real"), "gallery domain 'real' is not among"),
+        (
+            lambda m, s: data.ucdr(m, s, ["real"], "sketch", "real", gallery="seen+unseen", gallery_held_out=0),
+            "gallery_held_out",
+        ),
+        (lambda m, s: data.ucdr(m, s, ["real"], "sketch", "real", gallery="seen"), "has the galleries"),
+        (lambda m, s: protocols.Evaluation("retrieval", "sketch"), "unknown protocol"),
+    ],
+)
 def test_protocols_refuse_what_does_not_fit(world, call, message):
     with pytest.raises(data.DataError, match=message):
         call(*world)
@@ -277,17 +342,28 @@ def test_protocols_refuse_what_does_not_fit(world, call, message):
 
 def test_an_empty_query_set_is_named(world):
     manifest, split = world
-    samples = manifest.samples[~((manifest.samples.domain == "sketch") & manifest.samples.class_name.isin(split.test))].reset_index(drop=True)
+    samples = manifest.samples[
+        ~((manifest.samples.domain == "sketch") & manifest.samples.class_name.isin(split.test))
+    ].reset_index(drop=True)
     with pytest.raises(data.DataError, match="query set.*empty.*sketch"):
         data.ucdr(replace(manifest, samples=samples), split, ["real", "clipart"], "sketch", "real")
 
 
 def test_a_split_without_validation_classes_cannot_select(tree):
-    from ucdr_core.runs import TrainSpec
+    from ucdr_core.training.spec import TrainSpec
 
     path = tree.parent / "noval.json"
     path.write_text(json.dumps({"train": ["cat", "dog", "car", "moon"], "test": ["fish", "tree"]}))
-    spec = TrainSpec.from_mapping({"method": "cumix", "dataset": "folders", "data_root": str(tree), "split": str(path), "size_px": 32, "precision": "float32"})
+    spec = TrainSpec.from_mapping(
+        {
+            "method": "cumix",
+            "dataset": "folders",
+            "data_root": str(tree),
+            "split": str(path),
+            "size_px": 32,
+            "precision": "float32",
+        }
+    )
     import ucdr_core
 
     with pytest.raises(data.DataError, match="recipe.selection"):

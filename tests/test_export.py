@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from ucdr_core import cli, data
-from ucdr_core import export as exporting
-from ucdr_core.encoder import PictureEncoder
-from ucdr_core.runs import Store, TrainSpec
+from ucdr_core.apps import export as exporting
+from ucdr_core.apps.encoder import PictureEncoder
+from ucdr_core.evidence.store import Store
+from ucdr_core.training.spec import TrainSpec
 
 NODE = shutil.which("node")
 RUNNER = """

@@ -6,13 +6,16 @@ import pytest
 import torch
 from PIL import Image
 
-from ucdr_core import backbones, cli, papers, reproduce
+from ucdr_core.methods import backbones
+from ucdr_core import cli, chapters as papers
+from ucdr_core.evidence import batch as reproduce
 from ucdr_core.data import splits
 from ucdr_core.methods import METHODS
-from ucdr_core.papers import cost, embedded, full
-from ucdr_core.papers.embedded import SYSTEMS
-from ucdr_core.plan import duration, plan
-from ucdr_core.runs import Store, TrainSpec
+from ucdr_core.chapters import cost, embedded, full
+from ucdr_core.chapters.embedded import SYSTEMS
+from ucdr_core.training.plan import duration, plan
+from ucdr_core.evidence.store import Store
+from ucdr_core.training.spec import TrainSpec
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +40,7 @@ def sketchy(tmp_path, monkeypatch):
             path.mkdir(parents=True)
             for number in range(2):
                 Image.fromarray(random.integers(0, 255, (12, 12, 3), np.uint8)).resize((32, 32)).save(path / f"{name}_{number}.{suffix}")
-    from ucdr_core.semantics import words_of
+    from ucdr_core.methods.semantics import words_of
 
     words = sorted({word for name in names for word in words_of(split.words.get(name, name))})
     (tmp_path / "vectors").mkdir()

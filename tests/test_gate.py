@@ -11,8 +11,9 @@ import sys
 import pytest
 
 from ucdr_core import paths
-from ucdr_core.papers import snmpnet
-from ucdr_core.runs import Store, _digest_of
+from ucdr_core.chapters import snmpnet
+from ucdr_core.evidence.store import Store
+from ucdr_core.evidence.record import _digest_of
 
 pytestmark = pytest.mark.gate
 CHAPTER = paths.REPOSITORY / "notebooks" / "snmpnet" / "2_tables.ipynb"

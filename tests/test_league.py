@@ -5,11 +5,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ucdr_core import papers, paths, statistics, tables
+from ucdr_core import chapters as papers, paths
+from ucdr_core.evidence import statistics
+from ucdr_core.render import tables
 from ucdr_core.methods import METHODS
 from ucdr_core.methods.doodle import semantic_negatives
-from ucdr_core.papers import Cell, Row, Table, Terms, audit, embedded, league, not_comparable, sketchy25, snmpnet, stl
-from ucdr_core.runs import Store
+from ucdr_core.chapters import Cell, Row, Table, Terms, audit, embedded, league, not_comparable, sketchy25, snmpnet, stl
+from ucdr_core.evidence.store import Store
 
 # ---------------------------------------------------------------------------------------------------------- statistics
 
@@ -118,7 +120,7 @@ def test_a_definition_divided_by_200_is_never_read_into_a_number_that_excludes_i
 
 
 def test_marks_and_sources_are_printed(small, tmp_path, monkeypatch):
-    from ucdr_core.runs import TrainSpec
+    from ucdr_core.training.spec import TrainSpec
 
     monkeypatch.setenv("UCDR_HOME", str(tmp_path))
     specs = (TrainSpec.from_mapping({**small, "method": "frozen", "recipe": {}}),)

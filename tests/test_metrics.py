@@ -1,4 +1,5 @@
 """Metrics against a plain loop, against scikit-learn, against hand-worked rankings, and under the tie rule."""
+
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
@@ -13,8 +14,8 @@ CLOSE = {"atol": 1e-10, "rtol": 0}
 def loop(relevant, groups, k):
     """Every metric of one ranking by plain loops.  relevant: list of 0/1, best first; groups: tie group of each rank.
 
-    Ties by averaging nothing and assuming nothing: each item of a group takes the precision at the group's end; a group that k cuts
-    is replaced by its expected share.
+    Ties by averaging nothing and assuming nothing: each item of a group takes the precision at the group's end; a group
+    that k cuts is replaced by its expected share.
     """
     n, r_all = len(relevant), sum(relevant)
     sizes = [groups.count(g) for g in groups]
@@ -31,16 +32,19 @@ def loop(relevant, groups, k):
         precision_top.append(precision[-1] if ahead + size <= k else (hits_ahead + fits * hits_of[g]) / k)
     hits = [place for place in range(n) if relevant[place]]
     top = [(share[p], precision_top[p]) for p in hits if share[p] > 0]
-    total, found = sum(s * p for s, p in top), sum(s for s, _ in top)
+    total, hit_share = sum(s * p for s, p in top), sum(s for s, _ in top)
     return {
         "map_all": sum(precision[p] for p in hits) / r_all,
-        "map_all_voc": sum(max(precision[q] for q in hits if groups.index(groups[q]) >= groups.index(groups[p])) for p in hits) / r_all,
-        "map_200": total / found if found else 0.0,
+        "map_all_voc": sum(
+            max(precision[q] for q in hits if groups.index(groups[q]) >= groups.index(groups[p])) for p in hits
+        )
+        / r_all,
+        "map_200": total / hit_share if hit_share else 0.0,
         "map_200_k": total / k,
         "map_200_min": total / min(k, r_all),
         "map_200_voc": sum(s * max(p2 for _, p2 in top[i:]) for i, (s, _) in enumerate(top)) / min(k, r_all),
         "prec_100": sum(min(1.0, max(0.0, (100 - groups.index(groups[p])) / sizes[p])) for p in hits) / 100,
-        "prec_200": found / k,
+        "prec_200": hit_share / k,
     }
 
 
@@ -122,19 +126,34 @@ def test_hits_normalisation_ignores_what_was_missed():
 
 
 def test_a_strict_definition_never_exceeds_precision(random):
-    scores = evaluate(random.standard_normal((50, 3)), random.integers(0, 3, 50), random.standard_normal((900, 3)), random.integers(0, 3, 900))
+    scores = evaluate(
+        random.standard_normal((50, 3)),
+        random.integers(0, 3, 50),
+        random.standard_normal((900, 3)),
+        random.integers(0, 3, 900),
+    )
     assert (scores.per_query["map_200_k"] <= scores.per_query["prec_200"] + 1e-12).all()
 
 
 def test_blocks_do_not_change_the_result(random):
-    arguments = random.standard_normal((300, 6)), random.integers(0, 3, 300), random.standard_normal((5000, 6)), random.integers(0, 3, 5000)
+    arguments = (
+        random.standard_normal((300, 6)),
+        random.integers(0, 3, 300),
+        random.standard_normal((5000, 6)),
+        random.integers(0, 3, 5000),
+    )
     whole, blocks = evaluate(*arguments), evaluate(*arguments, block_mb=1)
     for name in METRICS:
         np.testing.assert_allclose(whole.per_query[name], blocks.per_query[name], **CLOSE)
 
 
 def test_single_precision_agrees_with_double(random):
-    arguments = random.standard_normal((500, 32)), random.integers(0, 10, 500), random.standard_normal((4000, 32)), random.integers(0, 10, 4000)
+    arguments = (
+        random.standard_normal((500, 32)),
+        random.integers(0, 10, 500),
+        random.standard_normal((4000, 32)),
+        random.integers(0, 10, 4000),
+    )
     double, single = evaluate(*arguments), evaluate(*arguments, arithmetic="float32")
     assert (double.arithmetic, single.arithmetic) == ("float64", "float32")
     for name in METRICS:
@@ -145,7 +164,9 @@ def test_random_embeddings_score_what_chance_says(random):
     """Expected AP of a random ranking of N items with R relevant: (H_N + (R - 1) (N - H_N) / (N - 1)) / N."""
     n, r = 100, 10
     gl = np.repeat(np.arange(n // r), r)
-    scores = evaluate(random.standard_normal((4000, 16)), random.integers(0, n // r, 4000), random.standard_normal((n, 16)), gl)
+    scores = evaluate(
+        random.standard_normal((4000, 16)), random.integers(0, n // r, 4000), random.standard_normal((n, 16)), gl
+    )
     harmonic = (1 / np.arange(1, n + 1)).sum()
     assert scores["map_all"] == pytest.approx((harmonic + (r - 1) * (n - harmonic) / (n - 1)) / n, abs=0.01)
 
@@ -156,18 +177,28 @@ def test_queries_without_a_relevant_item_score_zero_and_are_counted(random):
     assert all(scores.per_query[name][2] == 0 for name in METRICS)
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"q": np.zeros(3)}, "query embeddings must have shape"),
-    ({"g": np.zeros((0, 2))}, "gallery embeddings must have shape"),
-    ({"g": np.zeros((4, 3))}, "3"),
-    ({"ql": [1, 2]}, r"query labels must have shape \(3,\)"),
-    ({"gl": [[1, 2, 3, 4]]}, "gallery labels must have shape"),
-    ({"q": np.array([[0, 1], [np.nan, 0], [0, 0]])}, "query embeddings hold NaN or infinity, first in row 1"),
-    ({"g": np.array([["a", "b"]] * 4)}, "must be numbers"),
-    ({"gl": ["1", "2", "3", "4"]}, "different kinds"),
-    ({"distance": "manhattan"}, "unknown distance"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"q": np.zeros(3)}, "query embeddings must have shape"),
+        ({"g": np.zeros((0, 2))}, "gallery embeddings must have shape"),
+        ({"g": np.zeros((4, 3))}, "3"),
+        ({"ql": [1, 2]}, r"query labels must have shape \(3,\)"),
+        ({"gl": [[1, 2, 3, 4]]}, "gallery labels must have shape"),
+        ({"q": np.array([[0, 1], [np.nan, 0], [0, 0]])}, "query embeddings hold NaN or infinity, first in row 1"),
+        ({"g": np.array([["a", "b"]] * 4)}, "must be numbers"),
+        ({"gl": ["1", "2", "3", "4"]}, "different kinds"),
+        ({"distance": "manhattan"}, "unknown distance"),
+    ],
+)
 def test_wrong_arrays_are_named(change, message):
-    arrays = {"q": np.zeros((3, 2)), "ql": [1, 2, 3], "g": np.ones((4, 2)), "gl": [1, 2, 3, 1], "distance": "euclidean", **change}
+    arrays = {
+        "q": np.zeros((3, 2)),
+        "ql": [1, 2, 3],
+        "g": np.ones((4, 2)),
+        "gl": [1, 2, 3, 1],
+        "distance": "euclidean",
+        **change,
+    }
     with pytest.raises(ValueError, match=message):
         evaluate(arrays["q"], arrays["ql"], arrays["g"], arrays["gl"], arrays["distance"])

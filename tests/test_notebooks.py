@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from ucdr_core import figures, papers, paths
+from ucdr_core.render import figures
+from ucdr_core import chapters as papers, paths
 
 NOTEBOOKS = sorted(p for p in (paths.REPOSITORY / "notebooks").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
 

@@ -5,9 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ucdr_core import data, figures, papers, statistics, tables
-from ucdr_core.papers import Cell, Listing, Row, Table, doodle, embedded, printed, stl, strad
-from ucdr_core.runs import Store, TrainSpec
+from ucdr_core import data, chapters as papers
+from ucdr_core.render import figures, tables
+from ucdr_core.evidence import statistics
+from ucdr_core.chapters import Cell, Listing, Row, Table, doodle, embedded, printed, stl, strad
+from ucdr_core.evidence.store import Store
+from ucdr_core.training.spec import TrainSpec
 
 EVERY = [(paper, name) for paper in papers.PAPERS for name in papers.load(paper).TABLES]
 
@@ -147,7 +150,7 @@ def test_defaults_are_complete():
 
 
 def test_later_results_stand_beside_their_own_definition_only():
-    from ucdr_core.papers import modern
+    from ucdr_core.chapters import modern
 
     rows = papers.reported("later")
     assert rows.value.between(0, 1).all() and rows.quoted_from.notna().all()
@@ -170,7 +173,7 @@ def test_not_strict_is_said_only_of_rows_above_their_own_precision():
 
 
 def test_the_definitions_of_the_metrics_chapter_are_the_librarys(random):
-    from ucdr_core.figures import definitions
+    from ucdr_core.render.figures import definitions
     from ucdr_core.retrieval import evaluate
 
     for count, share in ((900, 0.4), (300, 0.1), (250, 0.9)):

@@ -3,8 +3,9 @@ import subprocess
 
 import pytest
 
-from ucdr_core import paths, publish
-from ucdr_core.publish import PublishError
+from ucdr_core import paths
+from ucdr_core.apps import publish
+from ucdr_core.apps.publish import PublishError
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
 """The papers' data sets on trees with their true layouts and pitfalls; packing; fetching."""
+
 import http.server
 import io
 import tarfile
@@ -22,7 +23,9 @@ def picture(path, colour=(200, 30, 30), size=(20, 24), mode="RGB", **options):
 
 @pytest.fixture
 def sketchy(tmp_path):
-    """Two renderings, the photos of the database, and the extension that holds them again; names with hyphens; stray files."""
+    """Two renderings, the photos of the database, and the extension that holds them again; names with hyphens; stray
+    files.
+    """
     root = tmp_path / "sketchy"
     for name in ("airplane", "hot-air_balloon", "jack-o-lantern", "car_(sedan)"):
         for rendering in published.RENDERINGS[:2]:
@@ -39,13 +42,18 @@ def sketchy(tmp_path):
 
 
 def test_sketchy_drops_the_photos_that_stand_twice(sketchy):
-    found = published.find("sketchy", sketchy)
-    counts = found.manifest.counts()
-    assert set(found.manifest.classes) == {"airplane", "hot_air_balloon", "jack_o_lantern", "car_(sedan)"}
+    on_disk = published.find("sketchy", sketchy)
+    counts = on_disk.manifest.counts()
+    assert set(on_disk.manifest.classes) == {"airplane", "hot_air_balloon", "jack_o_lantern", "car_(sedan)"}
     assert (counts.loc["sketch"] == 2).all() and (counts.loc["photo"] == 3).all()  # both halves once, one rendering
-    assert len(found.left_out["stands twice"]) == 4 and all("256x256/photo" in path for path in found.left_out["stands twice"])
-    assert found.left_out["no class of the data set"] == ["EXTEND_image_sketchy/no such class"]
-    assert found.left_out["no picture"] == ["EXTEND_image_sketchy/airplane/Thumbs.db", "EXTEND_image_sketchy/airplane/folder.jpg"]
+    assert len(on_disk.left_out["stands twice"]) == 4 and all(
+        "256x256/photo" in path for path in on_disk.left_out["stands twice"]
+    )
+    assert on_disk.left_out["no class of the data set"] == ["EXTEND_image_sketchy/no such class"]
+    assert on_disk.left_out["no picture"] == [
+        "EXTEND_image_sketchy/airplane/Thumbs.db",
+        "EXTEND_image_sketchy/airplane/folder.jpg",
+    ]
 
 
 def test_another_rendering_is_another_manifest(sketchy):
@@ -62,9 +70,21 @@ def test_layouts_of_other_codes_are_found(tmp_path):
 
 def test_tuberlins_halves_get_one_name(tmp_path):
     root = tmp_path / "tuberlin"
-    for sketch, photo in (("hot air balloon", "hotairballoon"), ("t-shirt", "tshirt"), ("mouse (animal)", "mouse"), ("computer-mouse", "computermouse"),
-                          ("chandelier", "chandeler"), ("giraffe", "griaffe"), ("wrist-watch", "wristwatching"), ("pipe (for smoking)", "pipe"),
-                          ("space shuttle", "spacesshuttle"), ("spider", "spidar"), ("diamond", "diamod"), ("trombone", "tromobone"), ("tablelamp", "table_lamp")):
+    for sketch, photo in (
+        ("hot air balloon", "hotairballoon"),
+        ("t-shirt", "tshirt"),
+        ("mouse (animal)", "mouse"),
+        ("computer-mouse", "computermouse"),
+        ("chandelier", "chandeler"),
+        ("giraffe", "griaffe"),
+        ("wrist-watch", "wristwatching"),
+        ("pipe (for smoking)", "pipe"),
+        ("space shuttle", "spacesshuttle"),
+        ("spider", "spidar"),
+        ("diamond", "diamod"),
+        ("trombone", "tromobone"),
+        ("tablelamp", "table_lamp"),
+    ):
         picture(root / "png" / sketch / "1.png")
         picture(root / "ImageResized" / photo / "1.JPEG")
     manifest = published.load("tuberlin", root)
@@ -97,15 +117,22 @@ def test_domainnet_has_six_domains(tmp_path):
 
 def test_status_says_what_is_missing(sketchy, capsys):
     assert cli.main(["data", "status", "sketchy", "--data-root", str(sketchy)]) == 0
-    said = capsys.readouterr().out
-    assert "12 pictures in 4 classes, 3 to 3 per class: -72,990 against 73,002 published" in said
-    assert "split sketchy_yelamarthi: 121 classes are missing" in said and "left out, stands twice: 4 (256x256: 4; first" in said
+    output = capsys.readouterr().out
+    assert "12 pictures in 4 classes, 3 to 3 per class: -72,990 against 73,002 published" in output
+    assert (
+        "split sketchy_yelamarthi: 121 classes are missing" in output
+        and "left out, stands twice: 4 (256x256: 4; first" in output
+    )
 
 
 def test_a_missing_data_set_is_said_with_how_to_get_it(tmp_path, capsys):
     assert cli.main(["data", "status", "tuberlin", "--data-root", str(tmp_path / "none")]) == 2
-    said = capsys.readouterr().err
-    assert "there is no folder" in said and "`ucdr data download tuberlin` fetches sketches_png.zip" in said and "by hand: ImageResized.zip" in said
+    output = capsys.readouterr().err
+    assert (
+        "there is no folder" in output
+        and "`ucdr data download tuberlin` fetches sketches_png.zip" in output
+        and "by hand: ImageResized.zip" in output
+    )
 
 
 def test_every_shipped_split_names_classes_that_its_loader_gives():
@@ -113,10 +140,13 @@ def test_every_shipped_split_names_classes_that_its_loader_gives():
         for name in known.splits:
             split = splits.load(name)
             names = published._class_names(known)
-            assert all(published._key(c, known) in names for part in (split.train, split.val, split.test) for c in part), name
+            assert all(
+                published._key(c, known) in names for part in (split.train, split.val, split.test) for c in part
+            ), name
 
 
 # -------------------------------------------------------------------------------------------------------------- packing
+
 
 @pytest.fixture
 def nasty(tmp_path):
@@ -132,7 +162,7 @@ def nasty(tmp_path):
     picture(folder / "one pixel.png", size=(1, 1))
     buffer = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(buffer, "jpeg")
-    (folder / "truncated.jpg").write_bytes(buffer.getvalue()[:len(buffer.getvalue()) // 2])
+    (folder / "truncated.jpg").write_bytes(buffer.getvalue()[: len(buffer.getvalue()) // 2])
     (folder / "empty.jpg").write_bytes(b"")
     (folder / "text.png").write_text("no picture")
     (folder / "folder.jpg").mkdir()
@@ -141,10 +171,10 @@ def nasty(tmp_path):
 
 def test_what_cannot_be_read_is_listed_never_fatal_never_silent(nasty, capsys):
     assert cli.main(["data", "pack", "folders", "--data-root", str(nasty), "--size-px", "16"]) == 0
-    said = capsys.readouterr().out
-    assert "6 of 9 pictures at 16 px" in said
+    output = capsys.readouterr().out
+    assert "6 of 9 pictures at 16 px" in output
     for name in ("truncated.jpg", "empty.jpg", "text.png"):
-        assert f"skipped photo/cat/{name}: " in said
+        assert f"skipped photo/cat/{name}: " in output
     manifest = data.load("folders", nasty)
     assert len(manifest) == 6 and len(manifest.base) == 9  # later runs leave them out, and read the same pack
     pack = images.packed(manifest.base, 16)
@@ -183,6 +213,7 @@ def test_packing_goes_on_from_where_it_was_cut(tree, monkeypatch):
 
 # ------------------------------------------------------------------------------------------------------------- fetching
 
+
 @pytest.fixture
 def server(tmp_path):
     """A server of one folder that answers ranges; `cut` makes it break off once."""
@@ -190,21 +221,21 @@ def server(tmp_path):
     folder.mkdir()
 
     class Handler(http.server.SimpleHTTPRequestHandler):
-        cut, asked = None, []
+        cut, ranges = None, []
 
         def log_message(self, *_):
             pass
 
         def do_GET(self):
             body = (folder / self.path.strip("/")).read_bytes() if (folder / self.path.strip("/")).is_file() else None
-            Handler.asked.append(self.headers.get("Range"))
+            Handler.ranges.append(self.headers.get("Range"))
             if body is None:
                 return self.send_error(404)
             start = int(self.headers["Range"][6:-1]) if self.headers.get("Range") else 0
             self.send_response(206 if start else 200)
             self.send_header("Content-Length", str(len(body) - start))
             self.end_headers()
-            self.wfile.write(body[start:Handler.cut or None])
+            self.wfile.write(body[start : Handler.cut or None])
 
     httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler))
     threading.Thread(target=httpd.serve_forever, daemon=True).start()
@@ -222,7 +253,7 @@ def test_a_fetch_that_was_cut_off_goes_on(server, tmp_path):
         download.fetch(f"{address}/a.zip", tmp_path / "a.zip", progress=False)
     handler.cut = None
     assert download.fetch(f"{address}/a.zip", tmp_path / "a.zip", progress=False).read_bytes() == body
-    assert handler.asked[0] is None and handler.asked[1].startswith("bytes=") and int(handler.asked[1][6:-1]) > 0
+    assert handler.ranges[0] is None and handler.ranges[1].startswith("bytes=") and int(handler.ranges[1][6:-1]) > 0
     with pytest.raises(DataError, match="answers 404"):
         download.fetch(f"{address}/b.zip", tmp_path / "b.zip", progress=False)
     (tmp_path / "a.zip").write_bytes(body[:-1])
@@ -230,7 +261,10 @@ def test_a_fetch_that_was_cut_off_goes_on(server, tmp_path):
         download.fetch(f"{address}/a.zip", tmp_path / "a.zip", progress=False)
 
 
-@pytest.mark.parametrize("member, link", [("../outside.txt", False), ("/etc/outside.txt", False), ("a/../../outside.txt", False), ("link", True)])
+@pytest.mark.parametrize(
+    "member, link",
+    [("../outside.txt", False), ("/etc/outside.txt", False), ("a/../../outside.txt", False), ("link", True)],
+)
 @pytest.mark.parametrize("kind", ["zip", "tar"])
 def test_an_archive_that_leaves_its_folder_is_refused_whole(tmp_path, member, link, kind):
     file = tmp_path / f"bad.{kind}"
@@ -259,11 +293,18 @@ def test_downloading_a_data_set_fetches_unpacks_once_and_says_what_to_click(serv
     known = published.PUBLISHED["tuberlin"]
     archives = (published.Archive("sketches.zip", f"{address}/sketches.zip"), known.archives[1])
     monkeypatch.setitem(published.PUBLISHED, "tuberlin", published.Published(**{**vars(known), "archives": archives}))
-    said = download.download("tuberlin", tmp_path / "tb", progress=False)
-    assert (tmp_path / "tb" / "png" / "cat" / "1.png").read_text() == "x" and "fetched from" in said[0] and "ImageResized" in said[1]
+    lines = download.download("tuberlin", tmp_path / "tb", progress=False)
+    assert (
+        (tmp_path / "tb" / "png" / "cat" / "1.png").read_text() == "x"
+        and "fetched from" in lines[0]
+        and "ImageResized" in lines[1]
+    )
     (tmp_path / "tb" / "sketches.zip").unlink()
-    asked = len(handler.asked)
-    assert "unpacked before" in download.download("tuberlin", tmp_path / "tb", progress=False)[0] and len(handler.asked) == asked
+    requests = len(handler.ranges)
+    assert (
+        "unpacked before" in download.download("tuberlin", tmp_path / "tb", progress=False)[0]
+        and len(handler.ranges) == requests
+    )
     (tmp_path / "damaged.zip").write_bytes(b"PK\x03\x04 no zip")
     with pytest.raises(DataError, match="no .zip or .tar archive|damaged"):
         download.unpack(tmp_path / "damaged.zip", tmp_path / "out")

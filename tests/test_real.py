@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ucdr_core import paths, tables
+from ucdr_core import paths
+from ucdr_core.render import tables
 from ucdr_core.data import DataError, splits
-from ucdr_core.papers import pacs, sketchy25
-from ucdr_core.papers.embedded import SYSTEMS
-from ucdr_core.runs import Store
+from ucdr_core.chapters import pacs, sketchy25
+from ucdr_core.chapters.embedded import SYSTEMS
+from ucdr_core.evidence.store import Store
 
 BESIDE = Path(__file__).resolve().parents[2] / "shared" / "data"  # a developer's machine
 

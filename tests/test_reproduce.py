@@ -8,8 +8,9 @@ import sys
 import psutil
 import pytest
 
-from ucdr_core.reproduce import reproduce
-from ucdr_core.runs import Store, TrainSpec
+from ucdr_core.evidence.batch import reproduce
+from ucdr_core.evidence.store import Store
+from ucdr_core.training.spec import TrainSpec
 
 
 @pytest.fixture

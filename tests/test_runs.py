@@ -13,7 +13,9 @@ import torch
 import ucdr_core
 from ucdr_core import runs
 from ucdr_core.methods import OptionError
-from ucdr_core.runs import RecordError, Store, TrainSpec
+from ucdr_core.evidence.record import RecordError
+from ucdr_core.evidence.store import Store
+from ucdr_core.training.spec import TrainSpec
 
 
 @pytest.fixture

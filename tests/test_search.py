@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from ucdr_core import cli, data, search
+from ucdr_core import cli, data
+from ucdr_core.apps import search
 from ucdr_core.data import DataError
-from ucdr_core.encoder import PictureEncoder, framed, unit
-from ucdr_core.runs import Store, TrainSpec
+from ucdr_core.apps.encoder import PictureEncoder, framed, unit
+from ucdr_core.evidence.store import Store
+from ucdr_core.training.spec import TrainSpec
 
 
 @pytest.fixture
@@ -196,7 +198,7 @@ def test_index_and_search_from_the_shell(record, pictures, tmp_path, capsys):
 def test_the_canvas_of_the_notebook_searches_what_is_drawn(record, pictures):
     import io
 
-    from ucdr_core import widgets
+    from ucdr_core.apps import widgets
 
     book = widgets.sketchbook(search.Index.build(pictures, record, progress=False), 4)
     canvas, said, found = book.children

@@ -1,15 +1,23 @@
 """Class vectors: the rule for names, the readers on small files, and what they refuse."""
+
 import numpy as np
 import pytest
 
-from ucdr_core import semantics
 from ucdr_core.data import DataError
+from ucdr_core.methods import semantics
 
 
-@pytest.mark.parametrize("name, words", [
-    ("hot-air_balloon", ["hot", "air", "balloon"]), ("car_(sedan)", ["car"]), ("The_Eiffel_Tower", ["the", "eiffel", "tower"]),
-    ("t-shirt", ["t", "shirt"]), ("mouse (animal)", ["mouse"]), ("zebra", ["zebra"]),
-])
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("hot-air_balloon", ["hot", "air", "balloon"]),
+        ("car_(sedan)", ["car"]),
+        ("The_Eiffel_Tower", ["the", "eiffel", "tower"]),
+        ("t-shirt", ["t", "shirt"]),
+        ("mouse (animal)", ["mouse"]),
+        ("zebra", ["zebra"]),
+    ],
+)
 def test_the_rule_for_names(name, words):
     assert semantics.words_of(name) == words
 
@@ -31,8 +39,13 @@ def test_packaged_vectors_know_what_is_alike():
 @pytest.fixture
 def files(tmp_path, random):
     words, vectors = ["sea", "horse", "cow"], random.standard_normal((3, 4)).astype(np.float32)
-    (tmp_path / "glove.txt").write_text("".join(f"{w} {' '.join(map(repr, v.tolist()))}\n" for w, v in zip(words, vectors)))
-    (tmp_path / "fasttext.vec").write_text(f"{len(words)} {vectors.shape[1]}\n" + "".join(f"{w} {' '.join(map(repr, v.tolist()))}\n" for w, v in zip(words, vectors)))
+    (tmp_path / "glove.txt").write_text(
+        "".join(f"{w} {' '.join(map(repr, v.tolist()))}\n" for w, v in zip(words, vectors))
+    )
+    (tmp_path / "fasttext.vec").write_text(
+        f"{len(words)} {vectors.shape[1]}\n"
+        + "".join(f"{w} {' '.join(map(repr, v.tolist()))}\n" for w, v in zip(words, vectors))
+    )
     with open(tmp_path / "w2v.bin", "wb") as file:
         file.write(b"3 4\n")
         for word, vector in zip(("sea", "horse", "Cow"), vectors):
@@ -59,10 +72,16 @@ def test_classes_with_one_vector_are_named():
         semantics.class_vectors(["car_(sedan)", "car"])
 
 
-@pytest.mark.parametrize("name, content, message", [
-    ("missing.txt", None, "no word vectors at"), ("x.pkl", b"", "read from"), ("x.npz", b"PK", "no readable .npz"),
-    ("x.bin", b"2 4\nab 123", "ends in the middle"), ("x.txt", b"cat 1 two\n", "no readable .txt"),
-])
+@pytest.mark.parametrize(
+    "name, content, message",
+    [
+        ("missing.txt", None, "no word vectors at"),
+        ("x.pkl", b"", "read from"),
+        ("x.npz", b"PK", "no readable .npz"),
+        ("x.bin", b"2 4\nab 123", "ends in the middle"),
+        ("x.txt", b"cat 1 two\n", "no readable .txt"),
+    ],
+)
 def test_broken_files_are_named(tmp_path, name, content, message):
     if content is not None:
         (tmp_path / name).write_bytes(content)

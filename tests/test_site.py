@@ -10,7 +10,8 @@ from html.parser import HTMLParser
 import pytest
 import yaml
 
-from ucdr_core import papers, paths, tables
+from ucdr_core import chapters as papers, paths
+from ucdr_core.render import tables
 
 pytestmark = [pytest.mark.site, pytest.mark.gate]
 HTML = paths.REPOSITORY / "build" / "_build" / "html"

@@ -1,4 +1,5 @@
 """Every path there is.  Notebooks, nbval and papermill start in different folders, so nothing is relative to the current one."""
+
 from __future__ import annotations
 
 import os
@@ -6,6 +7,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
 REPOSITORY = PACKAGE.parent
+WEB = PACKAGE / "apps" / "web"  # scripts and style of the doodle page
 
 
 def home() -> Path:
@@ -40,8 +42,5 @@ def drawn_splits() -> Path:
 
 
 def run_notebook() -> Path:
-    """The papermill template of one run.  Raises FileNotFoundError outside a checkout of the repository."""
-    path = REPOSITORY / "notebooks" / "run.ipynb"
-    if not path.exists():
-        raise FileNotFoundError(f"{path} is missing: run from a checkout of the repository, or use `ucdr run --no-notebook`")
-    return path
+    """The papermill template of one run."""
+    return PACKAGE / "apps" / "run.ipynb"

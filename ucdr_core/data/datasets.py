@@ -1,4 +1,5 @@
 """Data sets, each a function that returns a Manifest."""
+
 from __future__ import annotations
 
 import zipfile
@@ -7,32 +8,50 @@ from pathlib import Path
 
 import pandas as pd
 
-from .. import paths
-from . import images, published
-from .manifest import IMAGE_SUFFIXES, DataError, Manifest
+from ucdr_core import paths
+from ucdr_core.data import images, published
+from ucdr_core.data.manifest import IMAGE_SUFFIXES, DataError, Manifest
 
 # The analogue of each paper's data set: {domain of the paper: [emoji sets]}, and why these.
-# No view trains on, or searches, a second finish of the drawings that it queries: OpenMoji's lines and the doodles are one
-# set of drawings, and Noto's monochrome font redraws Noto's colour set.
+# No view trains on, or searches, a second finish of the drawings that it queries: OpenMoji's lines and the doodles are
+# one set of drawings, and Noto's monochrome font redraws Noto's colour set.
 EMOJI_VIEWS = {
     "sketchy": (
         {"sketch": ["openmoji_line"], "photo": ["fluent_3d"]},
-        "Sketchy pairs careful line drawings with photographs of the same things: clean line art against shaded 3-D renders.",
+        "Sketchy pairs careful line drawings with photographs of the same things: clean line art against shaded 3-D "
+        "renders.",
     ),
     "tuberlin": (
         {"sketch": ["noto_line"], "photo": ["twemoji", "emojione_v1"]},
-        "TU-Berlin's photographs come from several sources and are unbalanced: two colour sets of different size and age.",
+        "TU-Berlin's photographs come from several sources and are unbalanced: two colour sets of different size and "
+        "age.",
     ),
     "quickdraw": (
         {"sketch": ["doodle"], "photo": ["fluent_3d", "noto"]},
-        "QuickDraw-Extended has the widest gap: hasty, simplified doodles, several of each thing, against the largest gallery.",
+        "QuickDraw-Extended has the widest gap: hasty, simplified doodles, several of each thing, against the largest "
+        "gallery.",
     ),
     "domainnet": (
-        {"real": ["fluent_3d"], "sketch": ["noto_line"], "quickdraw": ["doodle"], "painting": ["noto_v1"],
-         "infograph": ["emojione_mono"], "clipart": ["twemoji"]},
-        "DomainNet has six unlike domains: six sets by different hands, in the order of its domains' distance from Real.",
+        {
+            "real": ["fluent_3d"],
+            "sketch": ["noto_line"],
+            "quickdraw": ["doodle"],
+            "painting": ["noto_v1"],
+            "infograph": ["emojione_mono"],
+            "clipart": ["twemoji"],
+        },
+        "DomainNet has six unlike domains: six sets by different hands, in the order of its domains' distance from "
+        "Real.",
     ),
 }
+
+# Real pictures that may not be redistributed, as folders under $UCDR_DATA: what each is.
+SMALL_SETS = {
+    "sketchy25": "Sketchy, the first 25 photos and 25 sketches of each of its 125 classes, "
+    "<photo|sketch>/<class>/<file>",
+}
+# Of the pictures that the committed evidence was made of: its runs have their names where the pictures are not, too.
+FINGERPRINTS = {"sketchy25": "bff77a5631ab4e10", "pacs": "72be665fd901ecd3"}
 
 
 def emoji(view: str | None = None) -> Manifest:
@@ -60,26 +79,37 @@ def _whole_emoji() -> Manifest:
 def folders(root: Path | str) -> Manifest:
     """Own pictures laid out as `<domain>/<class>/<image file>`.
 
-    Hidden files and files that are no images are left out.  Raises DataError where the folder is missing or holds no image.
+    Hidden files and files that are no images are left out.  Raises DataError where the folder is missing or holds no
+    image.
     """
     root = Path(root).expanduser().resolve()
     if not root.is_dir():
         raise DataError(f"{root} is not a folder; --data-root must name one laid out as <domain>/<class>/<image file>")
-    found = []
+    rows = []
     for path in sorted(root.glob("*/*/*")):
         parts = path.relative_to(root).parts
         if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() and not any(part.startswith(".") for part in parts):
-            found.append(("/".join(parts), parts[1], parts[0]))
-    return Manifest("folders", root, pd.DataFrame(found, columns=["path", "class_name", "domain"]))
+            rows.append(("/".join(parts), parts[1], parts[0]))
+    return Manifest("folders", root, pd.DataFrame(rows, columns=["path", "class_name", "domain"]))
 
 
 def load(dataset: str, data_root: Path | str | None = None) -> Manifest:
-    """The data set of this name: `emoji`, `emoji-<view>`, `folders` with its root, or a published one ($UCDR_DATA/name, or its root).
+    """The data set of one of `names()`, without the files that packing has skipped.
 
-    Raises DataError for any other, and for one that is not there.
+    data_root   of `folders`; of a published or small set in place of $UCDR_DATA/<name>
+
+    Raises DataError for another name, and for a data set that is not there.
     """
     if dataset in published.PUBLISHED:
         return images.readable(published.load(dataset, data_root))
+    if dataset in SMALL_SETS:
+        root = Path(data_root) if data_root else paths.data(dataset)
+        if not root.is_dir():
+            raise DataError(
+                f"there is no {dataset} at {root}: lay out {SMALL_SETS[dataset]}, and set UCDR_DATA to the folder "
+                "above it"
+            )
+        return images.readable(folders(root))
     if dataset == "folders":
         if data_root is None:
             raise DataError("data set 'folders' needs --data-root, a folder laid out as <domain>/<class>/<image file>")
@@ -88,8 +118,35 @@ def load(dataset: str, data_root: Path | str | None = None) -> Manifest:
         return emoji()
     if dataset.startswith("emoji-"):
         return emoji(dataset.removeprefix("emoji-"))
-    raise DataError(f"unknown data set {dataset!r}; known: {', '.join(names())}")
+    raise _unknown(dataset)
 
 
 def names() -> list[str]:
-    return ["emoji", *(f"emoji-{view}" for view in EMOJI_VIEWS), "folders", *published.PUBLISHED]
+    """Every data set by name, whether it is there or not."""
+    return ["emoji", *(f"emoji-{view}" for view in EMOJI_VIEWS), "folders", *SMALL_SETS, *published.PUBLISHED]
+
+
+def describe(name: str) -> str:
+    """What the data set of this name is, in one line.  Raises DataError for a name that is not in `names()`.
+
+    >>> describe("pacs")
+    'PACS, 7 classes; domains art_painting, cartoon, photo, sketch'
+    """
+    if name == "emoji":
+        return "EmojiDomains, all nine domains"
+    if name == "folders":
+        return "own pictures, <domain>/<class>/<image file>"
+    if name in SMALL_SETS:
+        return SMALL_SETS[name]
+    if name in published.PUBLISHED:
+        known = published.PUBLISHED[name]
+        return f"{known.title}, {known.classes} classes; domains {', '.join(known.layouts)}"
+    view = name.removeprefix("emoji-")
+    if not name.startswith("emoji-") or view not in EMOJI_VIEWS:
+        raise _unknown(name)
+    original = published.PUBLISHED[view].title.split(",")[0]
+    return f"analogue of {original}, emoji art: {EMOJI_VIEWS[view][1]}"
+
+
+def _unknown(name: str) -> DataError:
+    return DataError(f"unknown data set {name!r}; known: {', '.join(names())}")

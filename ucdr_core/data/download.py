@@ -1,4 +1,5 @@
 """Fetching archives from their official addresses: resumable, checksummed, unpacked inside their folder only."""
+
 from __future__ import annotations
 
 import hashlib
@@ -10,20 +11,20 @@ import urllib.request
 import zipfile
 from pathlib import Path, PurePosixPath
 
-from tqdm import tqdm
-
-from .. import paths
-from .manifest import DataError
-from .published import PUBLISHED, how_to_get
+from ucdr_core import paths
+from ucdr_core.data.manifest import DataError
+from ucdr_core.data.published import PUBLISHED, how_to_get
+from ucdr_core.progress import bar as progress_bar
 
 BLOCK = 1 << 20
 
 
 def download(name: str, root: Path | str | None = None, progress: bool = True) -> list[str]:
-    """Fetches and unpacks every archive of a data set that has an address; returns lines that say what was done and what a person must do.
+    """Fetches and unpacks every archive of a data set that has an address.
 
-    An archive that was cut off goes on from where it was.  Its SHA-256 is written beside it when it is first whole, and checked afterwards:
-    the publishers give none.  Raises DataError where an address does not answer, or an archive is damaged or leaves its folder.
+    Returns lines to print: what was done, and what a person must do.  An archive that was cut off goes on from where it
+    was.  Its SHA-256 is written beside it when it is first whole, and checked afterwards: the publishers give none.
+    Raises DataError where an address does not answer, or an archive is damaged or leaves its folder.
     """
     root = (Path(root) if root else paths.data(name)).expanduser().resolve()
     root.mkdir(parents=True, exist_ok=True)
@@ -32,13 +33,13 @@ def download(name: str, root: Path | str | None = None, progress: bool = True) -
         if not archive.url:
             lines.append(f"{archive.name}: {archive.by_hand}")
             continue
-        done = root / f".{archive.name}.unpacked"
-        if done.exists():
+        unpacked = root / f".{archive.name}.unpacked"
+        if unpacked.exists():
             lines.append(f"{archive.name}: unpacked before")
             continue
         file = fetch(archive.url, root / archive.name, progress)
         unpack(file, root / archive.into)
-        done.write_text(json.loads(_sums(file).read_text())["sha256"] + "\n")
+        unpacked.write_text(json.loads(_sums(file).read_text())["sha256"] + "\n")
         lines.append(f"{archive.name}: fetched from {archive.url} and unpacked; it may be deleted now")
     return [*lines, how_to_get(name)] if any(not archive.url for archive in PUBLISHED[name].archives) else lines
 
@@ -56,21 +57,29 @@ def fetch(url: str, file: Path, progress: bool = True) -> Path:
             if start and answer.status != 206:  # the server does not resume: from the beginning
                 start = 0
             total = start + int(answer.headers.get("Content-Length") or 0)
-            with open(partial, "ab" if start else "wb") as out, tqdm(
-                    total=total or None, initial=start, desc=file.name, unit="B", unit_scale=True, disable=not progress) as bar:
+            size = {"total": total or None, "initial": start, "unit": "B", "unit_scale": True}
+            with (
+                open(partial, "ab" if start else "wb") as out,
+                progress_bar(**size, desc=file.name, disable=not progress) as bar,
+            ):
                 while block := answer.read(BLOCK):
                     out.write(block)
                     bar.update(len(block))
     except urllib.error.HTTPError as error:
         if error.code != 416:  # 416: nothing is left to send, the partial file is whole
-            raise DataError(f"{url} answers {error.code} {error.reason}; what was fetched stays in {partial}") from error
+            raise DataError(
+                f"{url} answers {error.code} {error.reason}; what was fetched stays in {partial}"
+            ) from error
         total = start
     except (urllib.error.URLError, OSError) as error:
         raise DataError(f"{url} could not be fetched ({error}); the same command goes on from {partial}") from error
     if total and partial.stat().st_size != total:
-        raise DataError(f"{url} was cut off at {partial.stat().st_size:,} of {total:,} bytes; the same command goes on from {partial}")
+        raise DataError(
+            f"{url} was cut off at {partial.stat().st_size:,} of {total:,} bytes; the same command goes on from "
+            f"{partial}"
+        )
     partial.replace(file)
-    _sums(file).write_text(json.dumps({"sha256": _sha256(file), "bytes": file.stat().st_size, "url": url}) + "\n")
+    _write_sums(file, url)
     return file
 
 
@@ -78,13 +87,19 @@ def check(file: Path) -> None:
     """Raises DataError where the file is not what it was when it was first whole."""
     sums = _sums(file)
     if not sums.exists():
-        sums.write_text(json.dumps({"sha256": _sha256(file), "bytes": file.stat().st_size, "url": "laid here by hand"}) + "\n")
+        _write_sums(file, "laid here by hand")
     elif json.loads(sums.read_text())["sha256"] != _sha256(file):
-        raise DataError(f"{file} has changed since it was fetched (its SHA-256 differs from {sums.name}); delete both and fetch again")
+        raise DataError(
+            f"{file} has changed since it was fetched (its SHA-256 differs from {sums.name}); delete both and fetch "
+            "again"
+        )
 
 
 def unpack(file: Path, folder: Path) -> None:
-    """Unpacks a .zip or .tar archive.  Raises DataError where a member would leave the folder, before anything is written."""
+    """Unpacks a .zip or .tar archive.
+
+    Raises DataError where a member would leave the folder, before anything is written, and where it is damaged.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     try:
         if zipfile.is_zipfile(file):
@@ -106,11 +121,17 @@ def unpack(file: Path, folder: Path) -> None:
 def _inside(member: str, file: Path, link: bool) -> None:
     path = PurePosixPath(member.replace("\\", "/"))
     if link or path.is_absolute() or ".." in path.parts or ":" in (path.parts[0] if path.parts else ""):
-        raise DataError(f"{file} holds {member!r}, which {'is a link' if link else 'would leave its folder'}; it was not unpacked")
+        raise DataError(
+            f"{file} holds {member!r}, which {'is a link' if link else 'would leave its folder'}; it was not unpacked"
+        )
 
 
 def _sums(file: Path) -> Path:
     return file.with_name(file.name + ".sha256.json")
+
+
+def _write_sums(file: Path, url: str) -> None:
+    _sums(file).write_text(json.dumps({"sha256": _sha256(file), "bytes": file.stat().st_size, "url": url}) + "\n")
 
 
 def _sha256(file: Path) -> str:

@@ -1,4 +1,5 @@
 """Images decoded once into a packed uint8 cache, and augmentation of whole batches on the device."""
+
 from __future__ import annotations
 
 import fcntl
@@ -14,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
-from tqdm import tqdm
 
-from .. import paths
-from ..losses import sent
-from .manifest import DataError, Manifest
+from ucdr_core import paths
+from ucdr_core.data.manifest import DataError, Manifest
+from ucdr_core.device import to_device
+from ucdr_core.progress import bar as progress_bar
 
 
 def read(manifest: Manifest, row: int) -> Image.Image:
@@ -44,32 +45,37 @@ def _opened(path: Path) -> zipfile.ZipFile:
 
 
 class Unreadable(DataError):
-    """Files that are no readable images; `paths` of the manifest."""
+    """Files that are no readable images; problems {path in the manifest: why}."""
 
     def __init__(self, manifest: Manifest, problems: dict[str, str]):
         listed = "\n".join(f"  {path}: {why}" for path, why in sorted(problems.items())[:50])
-        super().__init__(f"{len(problems)} of {len(manifest)} files of {manifest.name} could not be read; mend them, take them out, or let "
-                         f"`ucdr data pack` skip them:\n{listed}")
+        super().__init__(
+            f"{len(problems)} of {len(manifest)} files of {manifest.name} could not be read; mend them, take them out, "
+            f"or let `ucdr data pack` skip them:\n{listed}"
+        )
         self.problems = problems
 
 
 def packed(manifest: Manifest, size_px: int, progress: bool = True, skip_unreadable: bool = False) -> np.ndarray:
     """All images of the manifest as (n, size_px, size_px, 3) uint8, memory-mapped from the cache, decoded on first use.
 
-    Images are squashed to a square, as the papers' code does.  What is decoded stays when the work is cut off, and is not decoded again.
-    An unreadable file is black, where `skip_unreadable`; its row is in `unreadable(manifest)`.  Raises Unreadable listing every such file
-    otherwise, and keeps nothing.
+    Images are squashed to a square, as the papers' code does.  What is decoded stays when the work is cut off, and is
+    not decoded again.
+    skip_unreadable  True: an unreadable file is black, and listed by `unreadable(manifest)`
+
+    Raises Unreadable listing every such file otherwise, and keeps nothing.
     """
     path = pack_file(manifest, size_px)
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(path.with_suffix(".lock")):
+        with _locked(path.with_suffix(".lock")):
             if not path.exists():
                 _decode_all(manifest, size_px, path, progress, skip_unreadable)
     return np.load(path, mmap_mode="r")
 
 
 def pack_file(manifest: Manifest, size_px: int) -> Path:
+    """Where `packed` keeps the images of the manifest."""
     return paths.cache() / "images" / f"{manifest.name}-{manifest.fingerprint}-{size_px}px.npy"
 
 
@@ -79,7 +85,7 @@ def _decode_all(manifest: Manifest, size_px: int, path: Path, progress: bool, sk
     if not (partial.exists() and marks.exists()):
         np.lib.format.open_memmap(partial, "w+", np.uint8, shape).flush()
         np.lib.format.open_memmap(marks, "w+", np.uint8, (len(manifest),)).flush()  # 0: not yet, 1: decoded
-    pixels, done = np.lib.format.open_memmap(partial, "r+"), np.lib.format.open_memmap(marks, "r+")
+    pixels, is_decoded = np.lib.format.open_memmap(partial, "r+"), np.lib.format.open_memmap(marks, "r+")
     problems: dict[str, str] = {}
 
     def decode(row: int) -> None:
@@ -88,17 +94,23 @@ def _decode_all(manifest: Manifest, size_px: int, path: Path, progress: bool, sk
         except DataError as error:
             problems[manifest.samples.path.iloc[row]] = str(error.__cause__ or error)
             return
-        pixels[row] = np.asarray(image if image.size == (size_px, size_px) else image.resize((size_px, size_px), Image.Resampling.BICUBIC))
-        done[row] = 1
+        if image.size != (size_px, size_px):
+            image = image.resize((size_px, size_px), Image.Resampling.BICUBIC)
+        pixels[row] = np.asarray(image)
+        is_decoded[row] = 1
 
-    todo = np.flatnonzero(np.asarray(done) == 0)
-    with ThreadPoolExecutor(max(4, len(os.sched_getaffinity(0)))) as pool, tqdm(
-            total=len(manifest), initial=len(manifest) - len(todo), desc=f"decoding {manifest.name}", unit="img", disable=not progress) as bar:
-        for _ in pool.map(decode, todo.tolist(), chunksize=16):  # Pillow decodes and resizes without holding the interpreter
+    missing = np.flatnonzero(np.asarray(is_decoded) == 0).tolist()
+    title, before = f"decoding {manifest.name}", len(manifest) - len(missing)
+    with (
+        ThreadPoolExecutor(
+            max(4, len(os.sched_getaffinity(0)))
+        ) as pool,  # Pillow works without holding the interpreter
+        progress_bar(total=len(manifest), initial=before, desc=title, unit="img", disable=not progress) as bar,
+    ):
+        for _ in pool.map(decode, missing, chunksize=16):
             bar.update()
     pixels.flush()
-    done.flush()
-    del pixels, done
+    is_decoded.flush()
     if problems and not skip_unreadable:
         partial.unlink()
         marks.unlink()
@@ -127,12 +139,14 @@ def readable(manifest: Manifest) -> Manifest:
     if not skipped:
         return manifest
     rows = np.flatnonzero(~manifest.samples.path.isin(list(skipped)).to_numpy())
-    return Manifest(manifest.name, manifest.root, manifest.samples.iloc[rows].reset_index(drop=True), base=manifest, base_rows=rows)
+    return Manifest(
+        manifest.name, manifest.root, manifest.samples.iloc[rows].reset_index(drop=True), base=manifest, base_rows=rows
+    )
 
 
 @contextmanager
-def _alone(path: Path):
-    """Two processes that want the same pack make it once."""
+def _locked(path: Path):
+    """Of the processes that want the same pack, one at a time is inside."""
     with open(path, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -144,8 +158,9 @@ AUGMENTATIONS = ("none", "snmpnet", "snmpnet_without_hue", "sake")
 def augment(pixels: torch.Tensor, generator: torch.Generator, kind: str = "snmpnet") -> torch.Tensor:
     """One of AUGMENTATIONS, batched on the device: pixels (B, 3, H, W) in [0, 1] -> the same shape and range.
 
-    snmpnet   random resized crop (area .8 to 1, ratio 3/4 to 4/3), horizontal flip (.5) and colour jitter (.4).  Hue, a shift in HSV in
-              mvp18/UCDR, is a rotation about the grey axis here; with the other three that is one linear map per image
+    snmpnet   random resized crop (area .8 to 1, ratio 3/4 to 4/3), horizontal flip (.5) and colour jitter (.4).  Hue, a
+              shift in HSV in mvp18/UCDR, is a rotation about the grey axis here; with the other three that is one
+              linear map per image
     sake      with probability .7 an affine map; its ranges are ours (10 degrees, a tenth of the side, scale .9 to 1.1)
 
     Raises ValueError for an unknown kind.
@@ -159,7 +174,7 @@ def augment(pixels: torch.Tensor, generator: torch.Generator, kind: str = "snmpn
         return low + (high - low) * torch.rand(count, generator=generator, dtype=torch.float64)
 
     def there(values: torch.Tensor) -> torch.Tensor:
-        return sent(values.numpy(), device, dtype)
+        return to_device(values.numpy(), device, dtype)
 
     def moved(theta: torch.Tensor, fill: str) -> torch.Tensor:
         grid = torch.nn.functional.affine_grid(there(theta), list(pixels.shape), align_corners=False)
@@ -171,8 +186,16 @@ def augment(pixels: torch.Tensor, generator: torch.Generator, kind: str = "snmpn
     if kind == "sake":
         angle, scale, chosen = uniform(-np.pi / 18, np.pi / 18), uniform(0.9, 1.1), (uniform(0, 1) < 0.7).double()
         angle, scale = angle * chosen, 1 + (scale - 1) * chosen
-        theta[:, 0, 0], theta[:, 0, 1], theta[:, 0, 2] = scale * angle.cos(), -scale * angle.sin(), uniform(-0.2, 0.2) * chosen
-        theta[:, 1, 0], theta[:, 1, 1], theta[:, 1, 2] = scale * angle.sin(), scale * angle.cos(), uniform(-0.2, 0.2) * chosen
+        theta[:, 0, 0], theta[:, 0, 1], theta[:, 0, 2] = (
+            scale * angle.cos(),
+            -scale * angle.sin(),
+            uniform(-0.2, 0.2) * chosen,
+        )
+        theta[:, 1, 0], theta[:, 1, 1], theta[:, 1, 2] = (
+            scale * angle.sin(),
+            scale * angle.cos(),
+            uniform(-0.2, 0.2) * chosen,
+        )
         return moved(theta, "border")
     area, ratio = uniform(0.8, 1.0), torch.exp(uniform(np.log(3 / 4), np.log(4 / 3)))
     width, height = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
@@ -181,7 +204,7 @@ def augment(pixels: torch.Tensor, generator: torch.Generator, kind: str = "snmpn
     theta[:, 1, 1], theta[:, 1, 2] = height, uniform(-1, 1) * (1 - height)
     pixels = moved(theta, "border")
     brightness, contrast, saturation = (there(uniform(0.6, 1.4))[:, None, None, None] for _ in range(3))
-    luma = sent(np.array([0.299, 0.587, 0.114]), device, dtype)[:, None, None]
+    luma = to_device(np.array([0.299, 0.587, 0.114]), device, dtype)[:, None, None]
     pixels = (pixels * brightness).clamp(0, 1)
     grey = (pixels * luma).sum(1, keepdim=True)
     pixels = (grey.mean((2, 3), keepdim=True) * (1 - contrast) + pixels * contrast).clamp(0, 1)
@@ -194,7 +217,7 @@ def augment(pixels: torch.Tensor, generator: torch.Generator, kind: str = "snmpn
 
 def hue_rotation(angle: torch.Tensor) -> torch.Tensor:
     """(B,) radians -> (B, 3, 3): a rotation of RGB about the grey axis (Rodrigues), which leaves greys as they are."""
-    axis = 3 ** -0.5
+    axis = 3**-0.5
     cross = torch.tensor([[0, -axis, axis], [axis, 0, -axis], [-axis, axis, 0]], dtype=angle.dtype)
     c, s = angle.cos()[:, None, None], angle.sin()[:, None, None]
     return c * torch.eye(3, dtype=angle.dtype) + s * cross + (1 - c) / 3
@@ -202,7 +225,7 @@ def hue_rotation(angle: torch.Tensor) -> torch.Tensor:
 
 @lru_cache(maxsize=1)
 def jigsaw_permutations(count: int, tiles: int = 9, seed: int = 0) -> np.ndarray:
-    """`count` permutations of the tiles, chosen greedily for a large Hamming distance to one another: (count, tiles) int.
+    """Permutations of the tiles, (count, tiles) int, chosen greedily for a large Hamming distance to one another.
 
     Source: Noroozi and Favaro (ECCV 2016), algorithm 1, as used by JiGen and EISNet; over 2,000 random candidates.
     """
@@ -223,9 +246,11 @@ def shuffle_tiles(pixels: torch.Tensor, permutations: torch.Tensor) -> torch.Ten
     A rest of H mod 3 pixels is kept.
     """
     count, side = len(pixels), pixels.shape[1] // 3
-    inner = pixels[:, :3 * side, :3 * side]
+    inner = pixels[:, : 3 * side, : 3 * side]
     tiles = inner.reshape(count, 3, side, 3, side, 3).transpose(2, 3).reshape(count, 9, -1)
     moved = tiles.gather(1, permutations[:, :, None].expand_as(tiles))
     result = pixels.clone()
-    result[:, :3 * side, :3 * side] = moved.reshape(count, 3, 3, side, side, 3).transpose(2, 3).reshape(count, 3 * side, 3 * side, 3)
+    result[:, : 3 * side, : 3 * side] = (
+        moved.reshape(count, 3, 3, side, side, 3).transpose(2, 3).reshape(count, 3 * side, 3 * side, 3)
+    )
     return result

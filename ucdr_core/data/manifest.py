@@ -1,4 +1,5 @@
 """Manifest: which images there are.  A table (path, class_name, domain) over one root, a folder or a zip file."""
+
 from __future__ import annotations
 
 import hashlib
@@ -22,8 +23,8 @@ class DataError(ValueError):
 class Manifest:
     """Samples of one data set, sorted by path, so that nothing depends on the order of a directory listing.
 
-    `base_rows` places the samples in the table of `base`, the data set that this one is a view of: decoded images and trunk
-    features are cached once per base.  A manifest that is no view is its own base.
+    `base_rows` places the samples in the table of `base`, the data set that this one is a view of: decoded images and
+    trunk features are cached once per base.  A manifest that is no view is its own base.
     """
 
     name: str
@@ -37,7 +38,9 @@ class Manifest:
         if missing:
             raise DataError(f"manifest {self.name!r} lacks the columns {missing}; it needs {COLUMNS}")
         if self.samples.empty:
-            raise DataError(f"data set {self.name!r} has no images under {self.root}; expected <domain>/<class>/<image file>")
+            raise DataError(
+                f"data set {self.name!r} has no images under {self.root}; expected <domain>/<class>/<image file>"
+            )
         twice = self.samples.path[self.samples.path.duplicated()]
         if len(twice):
             raise DataError(f"data set {self.name!r} lists {twice.iloc[0]!r} twice")

@@ -1,7 +1,10 @@
-"""The papers' data sets as their archives unpack: where their pictures stand, how many were published, and where they come from.
+"""The papers' data sets as their archives unpack: where their pictures stand, how many were published, and where they
+come from.
 
-Each loader finds one of several known layouts, gives both halves of a class one name, drops what stands twice, and says what it left out.
+Each loader finds one of several known layouts, gives both halves of a class one name, drops what stands twice, and says
+what it left out.
 """
+
 from __future__ import annotations
 
 import re
@@ -12,15 +15,20 @@ from pathlib import Path
 
 import pandas as pd
 
-from .. import paths
-from . import splits
-from .manifest import IMAGE_SUFFIXES, DataError, Manifest
-from .splits import unified
+from ucdr_core import paths
+from ucdr_core.data import splits
+from ucdr_core.data.manifest import IMAGE_SUFFIXES, DataError, Manifest
+from ucdr_core.data.splits import unified
 
 
 @dataclass(frozen=True)
 class Archive:
-    """A file to fetch: its official address, and where it is unpacked below the data set's root; `by_hand`: what a person must click."""
+    """A file to fetch.
+
+    url       its official address, or ""
+    into      where it is unpacked, below the data set's root
+    by_hand   what a person must do where there is no address
+    """
 
     name: str
     url: str = ""
@@ -54,61 +62,155 @@ class Published:
 
 
 # Six renderings of each Sketchy sketch: the same strokes, placed and scaled otherwise.
-RENDERINGS = ("tx_000000000000", "tx_000100000000", "tx_000000000010", "tx_000000000110", "tx_000000001010", "tx_000000001110")
+RENDERINGS = (
+    "tx_000000000000",
+    "tx_000100000000",
+    "tx_000000000010",
+    "tx_000000000110",
+    "tx_000000001010",
+    "tx_000000001110",
+)
+
+DOMAINNET = "http://csr.bu.edu/ftp/visda/2019/multi-source"
 
 PUBLISHED = {
     "sketchy": Published(
-        "Sketchy-Extended", 125,
-        {"sketch": ("256x256/sketch/{rendering}/*", "sketch/{rendering}/*", "rendered_256x256/256x256/sketch/{rendering}/*", "sketch/*"),
-         "photo": ("EXTEND_image_sketchy/*", "extended_photo/*", "256x256/EXTEND_image_sketchy/*", "photo/tx_000000000000/*", "photo/*")},
-        {"sketch": 75_481, "photo": 73_002}, "photo", ("sketchy_yelamarthi", "sketchy_random25"), 5,
-        (Archive("rendered_256x256.7z", by_hand="from the project page https://sketchy.eye.gatech.edu/ (rendered sketches and photos, 256x256); unpack so that "
-                                                "256x256/sketch/tx_000000000000/<class>/ is there"),
-         Archive("EXTEND_image_sketchy.zip", by_hand="the photo extension of Liu et al. (CVPR 2017), linked from the repository ymcidence/DeepSketchHashing; unpack so that "
-                                                     "EXTEND_image_sketchy/<class>/ is there")),
-        # The extension already contains the 12,500 photos of the database itself; lists that join both have these twice.
+        title="Sketchy-Extended",
+        classes=125,
+        layouts={
+            "sketch": (
+                "256x256/sketch/{rendering}/*",
+                "sketch/{rendering}/*",
+                "rendered_256x256/256x256/sketch/{rendering}/*",
+                "sketch/*",
+            ),
+            "photo": (
+                "EXTEND_image_sketchy/*",
+                "extended_photo/*",
+                "256x256/EXTEND_image_sketchy/*",
+                "photo/tx_000000000000/*",
+                "photo/*",
+            ),
+        },
+        counts={"sketch": 75_481, "photo": 73_002},
+        gallery="photo",
+        splits=("sketchy_yelamarthi", "sketchy_random25"),
+        disk_gb=5,
+        archives=(
+            Archive(
+                "rendered_256x256.7z",
+                by_hand="from the project page https://sketchy.eye.gatech.edu/ (rendered sketches and photos, "
+                "256x256); unpack so that 256x256/sketch/tx_000000000000/<class>/ is there",
+            ),
+            Archive(
+                "EXTEND_image_sketchy.zip",
+                by_hand="the photo extension of Liu et al. (CVPR 2017), linked from the repository "
+                "ymcidence/DeepSketchHashing; unpack so that EXTEND_image_sketchy/<class>/ is there",
+            ),
+        ),
+        # The extension already contains the 12,500 photos of the database itself; lists that join both have these
+        # twice.
         also={"photo": ("256x256/photo/tx_000000000000/*", "rendered_256x256/256x256/photo/tx_000000000000/*")},
         note="papers print 75,471 and 75,479 sketches; 75,481 were counted in published lists",
     ),
     "tuberlin": Published(
-        "TU-Berlin-Extended", 250,
-        {"sketch": ("png/*", "sketches/*", "sketch/*"), "photo": ("ImageResized/*", "images/*", "photo/*")},
-        {"sketch": 20_000, "photo": 204_489}, "photo", ("tuberlin_random30", "tuberlin_strad64"), 5,
-        (Archive("sketches_png.zip", "http://cybertron.cg.tu-berlin.de/eitz/projects/classifysketch/sketches_png.zip"),
-         Archive("ImageResized.zip", by_hand="the photo extension of Zhang et al. (CVPR 2016), linked from the repositories ymcidence/DeepSketchHashing and "
-                                             "AnjanDutta/sem-pcyc; unpack so that ImageResized/<class>/ is there")),
-        renames={"chandeler": "chandelier", "griaffe": "giraffe", "diamod": "diamond", "spidar": "spider", "tromobone": "trombone",
-                 "spacesshuttle": "spaceshuttle", "wristwatching": "wristwatch"},
-        match_letters=True, note="some papers print 191,067 photos",
+        title="TU-Berlin-Extended",
+        classes=250,
+        layouts={"sketch": ("png/*", "sketches/*", "sketch/*"), "photo": ("ImageResized/*", "images/*", "photo/*")},
+        counts={"sketch": 20_000, "photo": 204_489},
+        gallery="photo",
+        splits=("tuberlin_random30", "tuberlin_strad64"),
+        disk_gb=5,
+        archives=(
+            Archive(
+                "sketches_png.zip", "http://cybertron.cg.tu-berlin.de/eitz/projects/classifysketch/sketches_png.zip"
+            ),
+            Archive(
+                "ImageResized.zip",
+                by_hand="the photo extension of Zhang et al. (CVPR 2016), linked from the repositories "
+                "ymcidence/DeepSketchHashing and AnjanDutta/sem-pcyc; unpack so that ImageResized/<class>/ is there",
+            ),
+        ),
+        renames={
+            "chandeler": "chandelier",
+            "griaffe": "giraffe",
+            "diamod": "diamond",
+            "spidar": "spider",
+            "tromobone": "trombone",
+            "spacesshuttle": "spaceshuttle",
+            "wristwatching": "wristwatch",
+        },
+        match_letters=True,
+        note="some papers print 191,067 photos",
     ),
     "quickdraw": Published(
-        "QuickDraw-Extended", 110,
-        {"sketch": ("QuickDraw_sketches_final/*", "QuickDraw_sketches/*", "sketch/*"),
-         "photo": ("QuickDraw_images_final/*", "EXTEND_image_quickdraw/*", "photo/*")},
-        {"sketch": 330_000, "photo": 204_000}, "photo", ("quickdraw_extended",), 12,
-        (Archive("QuickDraw_sketches_final.zip", "http://datasets.cvc.uab.es/QuickDraw/QuickDraw_sketches_final.zip"),
-         Archive("QuickDraw_images_final.zip", "http://datasets.cvc.uab.es/QuickDraw/QuickDraw_images_final.zip")),
+        title="QuickDraw-Extended",
+        classes=110,
+        layouts={
+            "sketch": ("QuickDraw_sketches_final/*", "QuickDraw_sketches/*", "sketch/*"),
+            "photo": ("QuickDraw_images_final/*", "EXTEND_image_quickdraw/*", "photo/*"),
+        },
+        counts={"sketch": 330_000, "photo": 204_000},
+        gallery="photo",
+        splits=("quickdraw_extended",),
+        disk_gb=12,
+        archives=(
+            Archive(
+                "QuickDraw_sketches_final.zip", "http://datasets.cvc.uab.es/QuickDraw/QuickDraw_sketches_final.zip"
+            ),
+            Archive("QuickDraw_images_final.zip", "http://datasets.cvc.uab.es/QuickDraw/QuickDraw_images_final.zip"),
+        ),
         note="the papers' counts are rounded",
     ),
     "domainnet": Published(
-        "DomainNet, cleaned", 345,
-        {domain: (f"{domain}/*", f"DomainNet/{domain}/*") for domain in ("clipart", "infograph", "painting", "quickdraw", "real", "sketch")},
-        {"clipart": 48_129, "infograph": 51_605, "painting": 72_266, "quickdraw": 172_500, "real": 172_947, "sketch": 69_128}, "real", ("domainnet",), 17,
-        tuple(Archive(f"{domain}.zip", f"http://csr.bu.edu/ftp/visda/2019/multi-source/{'groundtruth/' if domain in ('clipart', 'painting') else ''}{domain}.zip")
-              for domain in ("clipart", "infograph", "painting", "quickdraw", "real", "sketch")),
-        note="clipart and painting of the groundtruth folder are the cleaned ones; project page http://ai.bu.edu/M3SDA/",
+        title="DomainNet, cleaned",
+        classes=345,
+        layouts={
+            domain: (f"{domain}/*", f"DomainNet/{domain}/*")
+            for domain in ("clipart", "infograph", "painting", "quickdraw", "real", "sketch")
+        },
+        counts={
+            "clipart": 48_129,
+            "infograph": 51_605,
+            "painting": 72_266,
+            "quickdraw": 172_500,
+            "real": 172_947,
+            "sketch": 69_128,
+        },
+        gallery="real",
+        splits=("domainnet",),
+        disk_gb=17,
+        archives=tuple(
+            Archive(f"{file.split('/')[-1]}.zip", f"{DOMAINNET}/{file}.zip")
+            for file in ("groundtruth/clipart", "infograph", "groundtruth/painting", "quickdraw", "real", "sketch")
+        ),
+        note="clipart and painting of the groundtruth folder are the cleaned ones; project page "
+        "http://ai.bu.edu/M3SDA/",
     ),
     "pacs": Published(
-        "PACS", 7, {domain: (f"{domain}/*", f"kfold/{domain}/*") for domain in ("art_painting", "cartoon", "photo", "sketch")},
-        {"art_painting": 2_048, "cartoon": 2_344, "photo": 1_670, "sketch": 3_929}, "photo", (), 1,
-        (Archive("PACS.zip", by_hand="from the authors of Li et al., Deeper, Broader and Artier Domain Generalization (ICCV 2017); unpack so that photo/<class>/ is there"),),
+        title="PACS",
+        classes=7,
+        layouts={
+            domain: (f"{domain}/*", f"kfold/{domain}/*") for domain in ("art_painting", "cartoon", "photo", "sketch")
+        },
+        counts={"art_painting": 2_048, "cartoon": 2_344, "photo": 1_670, "sketch": 3_929},
+        gallery="photo",
+        splits=(),
+        disk_gb=1,
+        archives=(
+            Archive(
+                "PACS.zip",
+                by_hand="from the authors of Li et al., Deeper, Broader and Artier Domain Generalization (ICCV 2017); "
+                "unpack so that photo/<class>/ is there",
+            ),
+        ),
         note="25 pictures of each class and domain are enough for this book's page",
     ),
 }
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class OnDisk:
     """A data set as it stands on a disk: its manifest, and what was left out of it, by reason."""
 
     manifest: Manifest
@@ -116,12 +218,17 @@ class Found:
 
 
 def load(name: str, root: Path | str | None = None, rendering: str = RENDERINGS[0]) -> Manifest:
-    """The published data set under its root ($UCDR_DATA/name by default).  Raises DataError where a domain is missing, saying what was looked for."""
+    """The published data set under its root, $UCDR_DATA/name by default.
+
+    rendering   of Sketchy's sketches, one of RENDERINGS
+
+    Raises DataError where a domain is missing, saying what was looked for.
+    """
     return find(name, root, rendering).manifest
 
 
-def find(name: str, root: Path | str | None = None, rendering: str = RENDERINGS[0]) -> Found:
-    """The same, with what was left out: pictures that stand twice, folders that are no class, files that are no pictures."""
+def find(name: str, root: Path | str | None = None, rendering: str = RENDERINGS[0]) -> OnDisk:
+    """The same, with what was left out: pictures that stand twice, folders of no class, files that are no pictures."""
     known = PUBLISHED[name]
     root = (Path(root) if root else paths.data(name)).expanduser().resolve()
     if not root.is_dir():
@@ -131,9 +238,15 @@ def find(name: str, root: Path | str | None = None, rendering: str = RENDERINGS[
     rows: list[tuple[str, str, str]] = []
     for domain, patterns in known.layouts.items():
         patterns = tuple(pattern.format(rendering=rendering) for pattern in patterns)
-        folders = next((own for pattern in patterns if (own := [f for f in sorted(root.glob(pattern)) if f.is_dir() and not _hidden(f, root)])), None)
+        folders_of_layouts = (
+            [f for f in sorted(root.glob(p)) if f.is_dir() and not _hidden(f, root)] for p in patterns
+        )
+        folders = next(filter(None, folders_of_layouts), None)
         if folders is None:
-            raise DataError(f"{root} has no domain {domain!r} of {known.title}: looked for {', '.join(patterns)}; {how_to_get(name)}")
+            raise DataError(
+                f"{root} has no domain {domain!r} of {known.title}: looked for {', '.join(patterns)}; "
+                f"{how_to_get(name)}"
+            )
         seen: set[tuple[str, str]] = set()
         more = [f for pattern in known.also.get(domain, ()) for f in sorted(root.glob(pattern)) if f.is_dir()]
         for folder in (*folders, *more):
@@ -148,7 +261,7 @@ def find(name: str, root: Path | str | None = None, rendering: str = RENDERINGS[
                 seen.add((class_name, path.stem))
                 rows.append((path.relative_to(root).as_posix(), class_name, domain))
     manifest = Manifest(name, root, pd.DataFrame(sorted(rows), columns=["path", "class_name", "domain"]))
-    return Found(manifest, {reason: own for reason, own in left_out.items() if own})
+    return OnDisk(manifest, {reason: files for reason, files in left_out.items() if files})
 
 
 def _pictures(folder: Path, root: Path, left_out: list[str]) -> Iterator[Path]:
@@ -164,7 +277,7 @@ def _hidden(folder: Path, root: Path) -> bool:
 
 
 def _key(folder: str, known: Published) -> str:
-    """What two spellings of a class share: unified separators; for data sets that ask for it, the letters outside brackets alone."""
+    """What two spellings of a class share: unified separators, or (`match_letters`) the letters outside brackets."""
     if not known.match_letters:
         return unified(folder).lower()
     letters = re.sub(r"[^a-z0-9]", "", re.sub(r"\(.*?\)", "", folder.lower()))
@@ -172,7 +285,7 @@ def _key(folder: str, known: Published) -> str:
 
 
 def _class_names(known: Published) -> dict[str, str]:
-    """{key: the class's name in the shipped splits}; empty where no split is shipped, and folders name their classes themselves."""
+    """{key: the class's name in the shipped splits}; empty where none is shipped, and folders name the classes."""
     if not known.splits:
         return {}
     split = splits.load(known.splits[0])
@@ -181,35 +294,47 @@ def _class_names(known: Published) -> dict[str, str]:
 
 # -------------------------------------------------------------------------------------------------------------- status
 
+
 def how_to_get(name: str) -> str:
+    """One sentence: what `ucdr data download` fetches, and what a person must get."""
     known = PUBLISHED[name]
-    fetched = [archive.name for archive in known.archives if archive.url]
-    clicked = [f"{archive.name}: {archive.by_hand}" for archive in known.archives if archive.by_hand]
-    parts = [f"`ucdr data download {name}` fetches {', '.join(fetched)}"] if fetched else []
-    parts += [f"by hand: {'; '.join(clicked)}"] if clicked else []
+    by_address = [archive.name for archive in known.archives if archive.url]
+    by_hand = [f"{archive.name}: {archive.by_hand}" for archive in known.archives if archive.by_hand]
+    parts = [f"`ucdr data download {name}` fetches {', '.join(by_address)}"] if by_address else []
+    parts += [f"by hand: {'; '.join(by_hand)}"] if by_hand else []
     return f"{known.title}, about {known.disk_gb} GB: " + "; ".join(parts) + f". $UCDR_DATA is the folder above {name}/"
 
 
 def status(name: str, root: Path | str | None = None) -> list[str]:
     """What stands there against what was published, as lines to print.  Raises DataError where a domain is missing."""
-    known, found = PUBLISHED[name], find(name, root)
-    manifest, counts = found.manifest, found.manifest.counts()
-    lines = [f"{known.title} at {manifest.root}: {len(manifest):,} pictures, {len(manifest.classes)} of {known.classes} classes, fingerprint {manifest.fingerprint}"]
+    known, on_disk = PUBLISHED[name], find(name, root)
+    manifest, counts = on_disk.manifest, on_disk.manifest.counts()
+    lines = [
+        f"{known.title} at {manifest.root}: {len(manifest):,} pictures, {len(manifest.classes)} of {known.classes} "
+        f"classes, fingerprint {manifest.fingerprint}"
+    ]
     for domain in known.layouts:
-        own, published = counts.loc[domain], known.counts[domain]
-        have = int(own.sum())
-        verdict = "as published" if have == published else f"{have - published:+,} against {published:,} published"
-        lines.append(f"  {domain:13} {have:8,} pictures in {(own > 0).sum()} classes, {own[own > 0].min()} to {own.max()} per class: {verdict}")
+        per_class, published = counts.loc[domain], known.counts[domain]
+        per_class = per_class[per_class > 0]
+        total = int(per_class.sum())
+        verdict = "as published" if total == published else f"{total - published:+,} against {published:,} published"
+        lines.append(
+            f"  {domain:13} {total:8,} pictures in {len(per_class)} classes, {per_class.min()} to {per_class.max()} "
+            f"per class: {verdict}"
+        )
+    classes = {unified(c) for c in manifest.classes}
     for split_name in known.splits:
         split = splits.load(split_name)
-        own = {unified(c) for c in manifest.classes}
-        missing = [c for c in (*split.train, *split.val, *split.test) if unified(c) not in own]
-        lines.append(f"  split {split_name}: " + ("all classes are there" if not missing else f"{len(missing)} classes are missing: {', '.join(missing[:8])}"))
-    empty = {domain: [c for c in manifest.classes if counts.loc[domain, c] == 0] for domain in counts.index}
-    lines += [f"  {domain} has no picture of {', '.join(own[:8])}{' ...' if len(own) > 8 else ''}" for domain, own in empty.items() if own]
-    for reason, own in found.left_out.items():
-        tops = Counter(path.split("/")[0] for path in own)
-        lines.append(f"  left out, {reason}: {len(own):,} ({', '.join(f'{top}: {count:,}' for top, count in tops.most_common(4))}; first {own[0]})")
+        missing = [c for c in (*split.train, *split.val, *split.test) if unified(c) not in classes]
+        listed = f"{len(missing)} classes are missing: {', '.join(missing[:8])}"
+        lines.append(f"  split {split_name}: {listed if missing else 'all classes are there'}")
+    for domain in counts.index:
+        if empty := [c for c in manifest.classes if counts.loc[domain, c] == 0]:
+            lines.append(f"  {domain} has no picture of {', '.join(empty[:8])}{' ...' if len(empty) > 8 else ''}")
+    for reason, files in on_disk.left_out.items():
+        tops = Counter(path.split("/")[0] for path in files).most_common(4)
+        listed = ", ".join(f"{top}: {count:,}" for top, count in tops)
+        lines.append(f"  left out, {reason}: {len(files):,} ({listed}; first {files[0]})")
     if known.note:
         lines.append(f"  note: {known.note}")
     return lines

@@ -1,27 +1,28 @@
 """Methods by name.  To add one: its file, and a line here."""
-from .base import Batch, Method, OptionError, from_mapping
-from .cmt import CMT
-from .content_style import ContentStyle
-from .cumix import CuMix
-from .cvae import CVAE
-from .devise import DeViSE
-from .doodle import Doodle
-from .eisnet import EISNet
-from .eszsl import ESZSL
-from .ocean import OCEAN
-from .reference import Chance, Frozen, FrozenCentred, FrozenWhitened
-from .sae import SAE
-from .sake import SAKE
-from .san import SaN
-from .sem_pcyc import SEMPCYC
-from .siamese import Siamese
-from .simple import Simple
-from .sketchgcn import SketchGCN
-from .snmpnet import SnMpNet
-from .stl import STL
-from .strad import STRAD
-from .xu2019 import Xu2019
-from .zsih import ZSIH
+
+from ucdr_core.methods.base import Batch, Method, OptionError, from_mapping
+from ucdr_core.methods.cmt import CMT
+from ucdr_core.methods.content_style import ContentStyle
+from ucdr_core.methods.cumix import CuMix
+from ucdr_core.methods.cvae import CVAE
+from ucdr_core.methods.devise import DeViSE
+from ucdr_core.methods.doodle import Doodle
+from ucdr_core.methods.eisnet import EISNet
+from ucdr_core.methods.eszsl import ESZSL
+from ucdr_core.methods.ocean import OCEAN
+from ucdr_core.methods.reference import Chance, Frozen, FrozenCentred, FrozenWhitened
+from ucdr_core.methods.sae import SAE
+from ucdr_core.methods.sake import SAKE
+from ucdr_core.methods.san import SaN
+from ucdr_core.methods.sem_pcyc import SEMPCYC
+from ucdr_core.methods.siamese import Siamese
+from ucdr_core.methods.simple import Simple
+from ucdr_core.methods.sketchgcn import SketchGCN
+from ucdr_core.methods.snmpnet import SnMpNet
+from ucdr_core.methods.stl import STL
+from ucdr_core.methods.strad import STRAD
+from ucdr_core.methods.xu2019 import Xu2019
+from ucdr_core.methods.zsih import ZSIH
 
 METHODS: dict[str, type[Method]] = {
     "snmpnet": SnMpNet,

@@ -1,7 +1,8 @@
 """The contract between a method and everything else.
 
 A method is an `nn.Module` with
-    Options      a frozen dataclass: its hyper-parameters, and a named switch for each place where paper and code disagree
+    Options      a frozen dataclass: its hyper-parameters, and a named switch for each place where paper and code
+                 disagree
     batches      what a batch is made of: samples of all domains, triplets, or sketch-photo pairs
     losses       a batch -> its loss terms by name; or fit_features, where the solution has a closed form
     embed        inputs -> embeddings
@@ -10,6 +11,7 @@ Training, protocols, metrics, records and tables know nothing else about it.
 
 "Photo" is short for a sample of the gallery domain, "sketch" for one of any other domain.
 """
+
 from __future__ import annotations
 
 import copy
@@ -21,8 +23,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..backbones import ResidualAdapter, SpatialAttention
-from ..losses import dropout, sent
+from ucdr_core.device import to_device
+from ucdr_core.methods.backbones import ResidualAdapter, SpatialAttention
+from ucdr_core.methods.losses import dropout
 
 
 class OptionError(ValueError):
@@ -33,14 +36,16 @@ class OptionError(ValueError):
 class Batch:
     """Samples of a training step, in blocks of equal size; labels (B,) number the seen classes.
 
-    inputs (B, ...); photos (B,) bool and domains (B,), which number the training domains, are on the CPU, so that sorting
-    samples by them never waits for a device.  The blocks are, by `Method.batches`:
+    inputs (B, ...); photos (B,) bool and domains (B,), which number the training domains, are on the CPU, so that
+    sorting samples by them never waits for a device.  The blocks are, by `Method.batches`:
         domains    one block for each training domain
-        triplets   anchors (sketches), positives (photos of the same class), negatives (photos of other classes, or unlabelled
-                   ones, whose label is -1)
+        triplets   anchors (sketches), positives (photos of the same class), negatives (photos of other classes, or
+                   unlabelled ones, whose label is -1)
         pairs      sketches, and photos of the same class
-    and, where a method asks (`wants_unlabelled`), a last block of photos of classes that are not trained on, with label -1.
-    jigsaw_inputs (B, ...) are the same samples tile-shuffled, as jigsaw_labels (B,) in 1..30 says; only where a method asks.
+    and, where a method asks (`wants_unlabelled`), a last block of photos of classes that are not trained on, with
+    label -1.
+    jigsaw_inputs (B, ...) are the same samples tile-shuffled, as jigsaw_labels (B,) in 1..30 says; only where a method
+    asks (`wants_jigsaw`).
     epoch, step (since the epoch began) and iteration (since training began) count from 0.
     """
 
@@ -58,9 +63,10 @@ class Batch:
 class Method(nn.Module):
     """Base of all methods.
 
-    upper          the trained part of the trunk; in the frozen regime it is empty, and an adapter stands in (see `Encoder`)
-    channels       of what it gives
+    upper          the trained part of the trunk; empty in the frozen regime, where an adapter stands in (see `Encoder`)
+    channels       channels of what `upper` gives
     class_vectors  (C, D) of the seen classes
+    options        the method's `Options`
     """
 
     @dataclass(frozen=True)
@@ -71,11 +77,11 @@ class Method(nn.Module):
     batches: ClassVar[Literal["domains", "triplets", "pairs"]] = "domains"
     uses_class_vectors: ClassVar[bool] = False
     wants_jigsaw: ClassVar[bool] = False
-    wants_unlabelled: ClassVar[bool] = False  # True: trains on photos of validation and test classes too, without their labels
+    wants_unlabelled: ClassVar[bool] = False  # True: trains on photos of unseen classes too, without their labels
     wants_positions: ClassVar[bool] = False  # False: only the average over positions of a frozen trunk's map is used
-    wants_layers: ClassVar[bool] = False  # True: with the option `fully_connected` the trunk's own (VGG-16) are given as `layers`
-    wants_teacher: ClassVar[bool] = False  # True: the trunk's ImageNet classifier is given to the constructor as `teacher`
-    frozen_features: ClassVar[bool] = False  # True: defined on features that it does not train, so the trunk must be frozen
+    wants_layers: ClassVar[bool] = False  # True: takes VGG-16's own layers, `layers`, with the option `fully_connected`
+    wants_teacher: ClassVar[bool] = False  # True: the constructor takes the trunk's ImageNet classifier, `teacher`
+    frozen_features: ClassVar[bool] = False  # True: defined on features that it does not train: the trunk is frozen
     closed_form: ClassVar[bool] = False  # True: `fit_features` solves for the weights, nothing is trained in steps
     transductive: ClassVar[bool] = False  # True: looks at the test queries or the gallery as a whole
     distance: str = "euclidean"  # an option of the same name takes its place
@@ -88,11 +94,17 @@ class Method(nn.Module):
         self.register_buffer("class_vectors", class_vectors)
 
     def losses(self, batch: Batch, random: np.random.Generator) -> dict[str, torch.Tensor]:
-        """Weighted loss terms by name; their sum is minimised.  Every random draw is `random`'s, never torch's (see `dropout`)."""
+        """Weighted loss terms by name, scalars; their sum is minimised.
+
+        Every random draw is `random`'s, never torch's (see `losses.dropout`).
+        """
         raise NotImplementedError
 
     def fit_features(self, features: torch.Tensor, labels: torch.Tensor, photos: torch.Tensor) -> None:
-        """Closed-form methods: sets the weights from `scaled_features` (n, C), labels (n,) and photos (n,) bool of all training samples."""
+        """Sets the weights of a closed-form method.
+
+        features (n, C), see `scaled_features`; labels (n,) and photos (n,) bool, of all training samples
+        """
         raise NotImplementedError
 
     def embed(self, inputs: torch.Tensor, photos: torch.Tensor, space: str = "") -> torch.Tensor:
@@ -100,24 +112,85 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def draw_with(self, random: np.random.Generator) -> None:
-        """Gives the generator to the layers that draw without being handed it (dropout between VGG's fully connected layers)."""
+        """Gives the generator to the layers that draw without being handed it: dropout between VGG's own layers."""
         for module in self.modules():
             if isinstance(module, FullyConnected):
                 module.random = random
 
     def negative_classes(self) -> np.ndarray | None:
-        """(C, C) probabilities that a class is the negative's for an anchor of each class; None: every photo is as likely."""
+        """(C, C), for an anchor of each class the probabilities of the negative's; None: every photo is as likely."""
         return None
 
     def after_step(self) -> None:
         """Called after each optimiser step (momentum encoders)."""
 
     def choose(self, score: Callable[[], float]) -> None:
-        """Sets what is chosen after training by the selection score of the method as it stands (weights of a fusion)."""
+        """Sets what is chosen after training (weights of a fusion): `score()` is the method's as it stands."""
 
-    def together(self, queries: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def transform_test_embeddings(self, queries: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Last word on the test embeddings as a whole; only transductive methods change them."""
         return queries, gallery
+
+
+class SemanticSides(Method):
+    """Frozen features of sketches and of photos, each through a network of its own into a semantic space.
+
+    What CMT, DeViSE and SEM-PCYC share.  A subclass sets `to_semantic`, its `Sides`, and its losses.
+    """
+
+    distance = "cosine"
+    uses_class_vectors = True
+    frozen_features = True
+    to_semantic: Sides
+
+    def embed(self, inputs: torch.Tensor, photos: torch.Tensor, space: str = "") -> torch.Tensor:
+        return self.to_semantic(scaled_features(inputs), photos)
+
+
+class LinearMaps(Method):
+    """A linear map of frozen features into the space of the class vectors for sketches, one for photos, in closed form.
+
+    What ESZSL and SAE share.  A subclass says what its equation's weights are chosen among (`candidates`), keeps what
+    the equation needs of each side (`prepare`), and solves and applies the two maps; side 0 is sketches, 1 photos.
+    """
+
+    distance = "cosine"
+    uses_class_vectors = True
+    frozen_features = True
+    closed_form = True
+
+    def candidates(self) -> list[tuple[float, ...]]:
+        """Arguments of `solve` to choose among by the selection score; without validation classes, the first."""
+        raise NotImplementedError
+
+    def prepare(self, x: torch.Tensor, labels: torch.Tensor) -> Any:
+        """What `solve` needs of one side's features x (n, channels), in double precision, and labels (n,)."""
+        raise NotImplementedError
+
+    def solve(self, *weights: float) -> None:
+        """Sets the maps of both sides from `self.sides`, what `prepare` gave for each."""
+        raise NotImplementedError
+
+    def apply_map(self, x: torch.Tensor, side: int) -> torch.Tensor:
+        """Features (B, channels) of one side -> (B, D)."""
+        raise NotImplementedError
+
+    def rows_of_sides(self, photos: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The training samples (n,) bool that the map of sketches is solved from, and those of the map of photos."""
+        return ~photos, photos
+
+    def fit_features(self, features: torch.Tensor, labels: torch.Tensor, photos: torch.Tensor) -> None:
+        # In double precision: with fewer samples than channels most eigenvalues of X X' are 0, which single precision
+        # takes for many small ones.
+        self.sides = [self.prepare(features[rows].double(), labels[rows]) for rows in self.rows_of_sides(photos)]
+        self.solve(*self.candidates()[0])
+
+    def choose(self, score: Callable[[], float]) -> None:
+        self.solve(*max(self.candidates(), key=lambda weights: (self.solve(*weights), round(score(), 9))[1]))
+
+    def embed(self, inputs: torch.Tensor, photos: torch.Tensor, space: str = "") -> torch.Tensor:
+        x = scaled_features(inputs)
+        return by_side(x, photos, lambda x: self.apply_map(x, 0), lambda x: self.apply_map(x, 1))
 
 
 class Encoder(nn.Module):
@@ -126,7 +199,14 @@ class Encoder(nn.Module):
     With the trunk's own fully connected layers (VGG-16) these take the map whole, in the place of pooling and adapter.
     """
 
-    def __init__(self, upper: nn.Module, channels: int, adapter_rank: int, attention: bool = False, layers: FullyConnected | None = None):
+    def __init__(
+        self,
+        upper: nn.Module,
+        channels: int,
+        adapter_rank: int,
+        attention: bool = False,
+        layers: FullyConnected | None = None,
+    ):
         super().__init__()
         self.upper, self.layers = upper, layers
         self.attention = SpatialAttention(channels) if attention else None
@@ -141,9 +221,12 @@ class Encoder(nn.Module):
 
 
 class FullyConnected(nn.Module):
-    """The first two of VGG-16's three fully connected layers, ReLU and dropout after each: maps (B, 512, 7, 7) -> (B, 4096).
+    """The first two of VGG-16's three fully connected layers: maps (B, 512, 7, 7) -> (B, 4096).
 
-    The layers are copies of the trunk's, with its ImageNet weights.  `random` draws the dropout; `Method.draw_with` gives it.
+    ReLU and dropout follow each.
+
+    The layers are copies of the trunk's, with its ImageNet weights.  `random` draws the dropout; `Method.draw_with`
+    gives it.
     """
 
     POSITIONS = 7
@@ -182,16 +265,44 @@ def by_side(inputs: torch.Tensor, photos: torch.Tensor, sketch: Callable, photo:
         return (sketch if sketches else photo)(inputs)
     if not photos[:sketches].any():  # sketches first, as in triplets and pairs: nothing need be copied
         return torch.cat([sketch(inputs[:sketches]), photo(inputs[sketches:])])
-    order = sent(torch.cat([(~photos).nonzero()[:, 0], photos.nonzero()[:, 0]]).numpy(), inputs.device)
-    both = torch.cat([sketch(inputs[order[:sketches]]), photo(inputs[order[sketches:]])])
-    return torch.empty_like(both).index_copy(0, order, both)
+    order = to_device(torch.cat([(~photos).nonzero()[:, 0], photos.nonzero()[:, 0]]).numpy(), inputs.device)
+    ordered = torch.cat([sketch(inputs[order[:sketches]]), photo(inputs[order[sketches:]])])
+    return torch.empty_like(ordered).index_copy(0, order, ordered)
+
+
+def fixed_latents(count: int, dimension: int) -> torch.Tensor:
+    """The same `count` draws from N(0, 1) for every query and every run: (count, dimension), float64."""
+    return torch.from_numpy(np.random.default_rng(0).standard_normal((count, dimension)))
+
+
+def mean_decoded(decoder: nn.Sequential, z: torch.Tensor, condition: torch.Tensor, block: int) -> torch.Tensor:
+    """The mean over the N latents of decoder([z_n, condition]): z (N, d), condition (B, e) -> (B, D).
+
+    decoder   linear, ReLU, linear, ReLU
+    block     rows of `condition` decoded at once
+
+    STRAD, equation 8; CVAE's retrieval.
+    """
+    # The first layer is linear, so that its two inputs are added, not repeated.
+    first, _, second, _ = decoder
+    weight_z, weight_condition = first.weight.split([z.shape[1], condition.shape[1]], dim=1)
+    from_z, from_condition = z @ weight_z.T + first.bias, condition @ weight_condition.T  # (N, hidden), (B, hidden)
+    hidden = (nn.functional.relu(rows[:, None] + from_z) for rows in from_condition.split(block))
+    return torch.cat([nn.functional.relu(second(h)).mean(1) for h in hidden])
 
 
 def mlp(*widths: int, norm: bool = False, slope: float = 0.0) -> nn.Sequential:
-    """Linear layers of these widths; after each but the last batch normalisation if asked, and a (leaky, by `slope`) ReLU."""
+    """Linear layers of these widths: (B, widths[0]) -> (B, widths[-1]).
+
+    After each but the last stand batch normalisation, if asked (`norm`), and a ReLU, leaky by `slope`.
+    """
     layers: list[nn.Module] = []
     for before, after in zip(widths[:-2], widths[1:-1]):
-        layers += [nn.Linear(before, after), *([nn.BatchNorm1d(after)] if norm else []), nn.LeakyReLU(slope) if slope else nn.ReLU()]
+        layers += [
+            nn.Linear(before, after),
+            *([nn.BatchNorm1d(after)] if norm else []),
+            nn.LeakyReLU(slope) if slope else nn.ReLU(),
+        ]
     return nn.Sequential(*layers, nn.Linear(widths[-2], widths[-1]))
 
 
@@ -206,20 +317,23 @@ def pooled(maps: torch.Tensor) -> torch.Tensor:
 
 
 def scaled_features(inputs: torch.Tensor) -> torch.Tensor:
-    """What a method on frozen features is trained on: pooled, each of root mean square 1 as in `ResidualAdapter`, (B, C)."""
+    """What methods on frozen features are trained on: pooled, and scaled as in `ResidualAdapter`, (B, C)."""
     g = pooled(inputs)
     return nn.functional.normalize(g, dim=1) * g.shape[1] ** 0.5
 
 
 def from_mapping(cls, values: dict[str, Any], what: str):
-    """The dataclass `cls` from a mapping.  Raises OptionError for unknown names and wrong types, naming what is allowed.
+    """The dataclass `cls` from a mapping.
 
     An int is taken for a float; nothing else is converted.  Literal types list the allowed values, tuples take lists.
+    Raises OptionError for unknown names and wrong types, naming what is allowed; it starts with `what`.
     """
     known = {f.name for f in fields(cls) if f.init}
     unknown = sorted(set(values) - known)
     if unknown:
-        raise OptionError(f"{what}: unknown option {', '.join(map(repr, unknown))}; known: {', '.join(sorted(known)) or 'none'}")
+        raise OptionError(
+            f"{what}: unknown option {', '.join(map(repr, unknown))}; known: {', '.join(sorted(known)) or 'none'}"
+        )
     hints = get_type_hints(cls)
     checked = {name: _typed(value, hints[name], f"{what}: {name}") for name, value in values.items()}
     try:

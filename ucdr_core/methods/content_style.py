@@ -1,10 +1,14 @@
-"""In the spirit of Dutta and Biswas, "Style-guided zero-shot sketch-based image retrieval" (BMVC 2019): STRAD's table has it under its
-authors' names, STL's as CSDB (2020), SnMpNet's as StyleGuide, after its journal version (Dutta, Singh, Biswas, T-MM 2020).
+"""In the spirit of Dutta and Biswas, "Style-guided zero-shot sketch-based image retrieval" (BMVC 2019).
 
-Only abstracts are known to us; the book's page on these methods says what we chose.  On frozen features, each sample is encoded into a
-content that should not tell its domain and a style of its own.  For a query and each photo of the gallery, the query's content with
-that photo's style is decoded into a photo feature, and the photos are ranked by the distance of this fake to their own feature.
+STRAD's table has it under its authors' names, STL's as CSDB (2020), SnMpNet's as StyleGuide, after its journal version
+(Dutta, Singh, Biswas, T-MM 2020).
+
+Only abstracts are known to us; the book's page on these methods says what we chose.  On frozen features, each sample is
+encoded into a content that should not tell its domain and a style of its own.  For a query and each photo of the
+gallery, the query's content with that photo's style is decoded into a photo feature, and the photos are ranked by the
+distance of this fake to their own feature.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -15,15 +19,16 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ..losses import reverse_gradient
-from .base import Batch, Method, Sides, by_side, mlp, scaled_features
+from ucdr_core.methods.base import Batch, Method, Sides, by_side, mlp, scaled_features
+from ucdr_core.methods.losses import reverse_gradient
 
 
 class ContentStyle(Method):
     @dataclass(frozen=True)
     class Options:
         dim: int = 200  # of content
-        style_dim: int = 200  # smaller: a style that is wide enough decodes the whole feature, and the content is not asked for
+        # Small: a style that is wide enough decodes the whole feature, and the content is not needed.
+        style_dim: int = 200
         hidden: int = 512
         weight_self: float = 1.0  # a sample from its own content and style
         weight_cross: float = 1.0  # a photo from the content of a sketch of its class, and the other way round
@@ -39,8 +44,9 @@ class ContentStyle(Method):
         dim, hidden = options.dim, options.hidden
         self.content = Sides(mlp(channels, hidden, dim, norm=True, slope=0.2), shared=False)
         self.style = Sides(mlp(channels, hidden, options.style_dim, norm=True, slope=0.2), shared=False)
-        # A decoder adds what it makes of the content and what it makes of the style, d(c, s) = a(c) + b(s).  So the distance of a fake to
-        # the photo's own feature, |a(c) + b(s) - x|, is that between a(c) and x - b(s): an embedding of the query, one of the photo.
+        # A decoder adds what it makes of the content and what it makes of the style, d(c, s) = a(c) + b(s).  So the
+        # distance of a fake to the photo's own feature, |a(c) + b(s) - x|, is that between a(c) and x - b(s): an
+        # embedding of the query, one of the photo.
         self.from_content = Sides(mlp(dim, hidden, channels, slope=0.2), shared=False)
         self.from_style = Sides(mlp(options.style_dim, hidden, channels, slope=0.2), shared=False)
         self.classifier = nn.Linear(dim, len(class_vectors))
@@ -51,11 +57,12 @@ class ContentStyle(Method):
         x = scaled_features(batch.inputs)
         content, style = self.content(x, photos), self.style(x, photos)
         of_style = self.from_style(style, photos)
-        own = self.from_content(content, photos) + of_style
-        other = self.from_content(torch.cat(content.chunk(2)[::-1]), photos) + of_style  # the content of the other of the pair
+        from_itself = self.from_content(content, photos) + of_style
+        content_of_partner = torch.cat(content.chunk(2)[::-1])
+        from_partner = self.from_content(content_of_partner, photos) + of_style
         terms = {
-            "self": options.weight_self * functional.mse_loss(own, x),
-            "cross": options.weight_cross * functional.mse_loss(other, x),
+            "self": options.weight_self * functional.mse_loss(from_itself, x),
+            "cross": options.weight_cross * functional.mse_loss(from_partner, x),
             "class": options.weight_class * functional.cross_entropy(self.classifier(content), batch.labels),
         }
         if options.weight_domain:
@@ -64,5 +71,9 @@ class ContentStyle(Method):
         return terms
 
     def embed(self, inputs: torch.Tensor, photos: torch.Tensor, space: str = "") -> torch.Tensor:
-        return by_side(scaled_features(inputs), photos, lambda x: self.from_content.photo(self.content.sketch(x)),
-                       lambda x: x - self.from_style.photo(self.style.photo(x)))
+        return by_side(
+            scaled_features(inputs),
+            photos,
+            lambda x: self.from_content.photo(self.content.sketch(x)),
+            lambda x: x - self.from_style.photo(self.style.photo(x)),
+        )

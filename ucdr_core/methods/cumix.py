@@ -1,8 +1,9 @@
 """CuMix-retrieval: CuMix (Mancini et al., ECCV 2020) with a semantic layer, as SnMpNet's supplement (A.1) builds it.
 
-Trunk -> average pooling -> g -> linear layer -> f; cosine cross-entropy to the class vectors on plain samples, on samples mixed at
-the input, and on samples mixed at g.  No attention.  Retrieval by Euclidean distance between the f.
+Trunk -> average pooling -> g -> linear layer -> f; cosine cross-entropy to the class vectors on plain samples, on
+samples mixed at the input, and on samples mixed at g.  No attention.  Retrieval by Euclidean distance between the f.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -11,8 +12,8 @@ from typing import Literal
 import torch
 from torch import nn
 
-from ..losses import cosine_logits, draw_mixing, mixed_cross_entropy, mixing_schedule
-from .base import Batch, Encoder, Method
+from ucdr_core.methods.base import Batch, Encoder, Method
+from ucdr_core.methods.losses import Mixing, cosine_logits, draw_mixing, mixed_cross_entropy, mixing_schedule
 
 
 class CuMix(Method):
@@ -40,11 +41,14 @@ class CuMix(Method):
         options = self.options
         beta, gamma = mixing_schedule(batch.epoch, options.beta, options.mixup_step)
 
-        def mixed(g: torch.Tensor, mixing) -> torch.Tensor:
-            return mixed_cross_entropy(cosine_logits(self.semantic(g), self.class_vectors, options.temperature), batch.labels, mixing)
+        def logits(g: torch.Tensor) -> torch.Tensor:
+            return cosine_logits(self.semantic(g), self.class_vectors, options.temperature)
+
+        def mixed(g: torch.Tensor, mixing: Mixing) -> torch.Tensor:
+            return mixed_cross_entropy(logits(g), batch.labels, mixing)
 
         g = self.features(batch.inputs)
-        plain = cosine_logits(self.semantic(g), self.class_vectors, options.temperature)
+        plain = logits(g)
         # The two levels draw their partners and shares independently.
         image_level = draw_mixing(batch.domains, beta, gamma, random, g)
         feature_level = draw_mixing(batch.domains, beta, gamma, random, g)

@@ -1,9 +1,10 @@
 """Doodle to Search (Dey, Riba, Dutta, Llados, Song, CVPR 2019).
 
-Two networks, psi for sketches and phi for photos, each a trunk with spatial attention and a linear layer to D dimensions, trained
-on triplets with semantically hard negatives: a triplet loss, a domain classifier and a semantic decoder, the latter two through
-gradient reversal.  Retrieval by Euclidean distance.  Equation numbers are the paper's.
+Two networks, psi for sketches and phi for photos, each a trunk with spatial attention and a linear layer to D
+dimensions, trained on triplets with semantically hard negatives: a triplet loss, a domain classifier and a semantic
+decoder, the latter two through gradient reversal.  Retrieval by Euclidean distance.  Equation numbers are the paper's.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -14,19 +15,23 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ..losses import cosine_distance, dropout, reverse_gradient, triplet_loss
-from .base import Batch, Encoder, FullyConnected, Method, Sides
+from ucdr_core.methods.base import Batch, Encoder, FullyConnected, Method, Sides
+from ucdr_core.methods.losses import cosine_distance, dropout, reverse_gradient, triplet_loss
 
 
 def ramp(iteration: int) -> float:
-    """lambda_d: off for five iterations, then linearly to 1 at iteration 25.  Algorithm 1, line 4, with z(i) = (i - 5) / 20."""
+    """lambda_d in [0, 1]: off for five iterations, then linearly to 1 at iteration 25.
+
+    Algorithm 1, line 4, with z(i) = (i - 5) / 20.
+    """
     return float(np.clip((iteration - 5) / 20, 0, 1))
 
 
 def semantic_negatives(class_vectors: np.ndarray, scale: float) -> np.ndarray:
-    """(C, C) probabilities of the negative's class: p(c') ~ exp(-|s_c - s_c'|^2 / scale) over the other classes, rows sum to 1.
+    """(C, C) probabilities of the negative's class, rows sum to 1: class vectors s (C, D).
 
-    Meant for unit vectors; longer ones make the nearest class certain.  Source: sounakdey/doodle2search (scale 0.1).
+    p(c') ~ exp(-|s_c - s_c'|^2 / scale) over the other classes c'.  Meant for unit vectors; longer ones make the
+    nearest class certain.  Source: sounakdey/doodle2search (scale 0.1).
     """
     squares = np.square(class_vectors[:, None] - class_vectors).sum(2)
     np.fill_diagonal(squares, np.inf)
@@ -44,7 +49,8 @@ class Doodle(Method):
         weight_domain: float = 1.0
         weight_semantic: float = 1.0
         margin: float = 1.0  # mu of equation 1
-        ramp: Literal["paper", "code"] = "paper"  # lambda_d by iteration; code: by the batch's place in its epoch, so off anew each epoch
+        # paper: lambda_d by iteration; code: by the batch's place in its epoch, so off anew each epoch
+        ramp: Literal["paper", "code"] = "paper"
         reversal: float = 0.5  # lambda_s
         semantic_form: Literal["paper", "code"] = "paper"  # equation 3 divides by three; the code does not
         decoder_layers: Literal[2, 3] = 3  # the code has 2
@@ -60,7 +66,14 @@ class Doodle(Method):
     wants_positions = True
     wants_layers = True
 
-    def __init__(self, upper: nn.Module, channels: int, class_vectors: torch.Tensor, options: Options, layers: FullyConnected | None = None):
+    def __init__(
+        self,
+        upper: nn.Module,
+        channels: int,
+        class_vectors: torch.Tensor,
+        options: Options,
+        layers: FullyConnected | None = None,
+    ):
         super().__init__(upper, channels, class_vectors, options)
         words = class_vectors.shape[1]
         encoder = Encoder(upper, channels, options.adapter_rank, options.attention, layers)
@@ -91,17 +104,22 @@ class Doodle(Method):
         options = self.options
         embedded = self.encode(batch.inputs, batch.photos)
         anchors, positives, negatives = embedded.chunk(3)
-        terms = {"triplet": options.weight_triplet * triplet_loss(  # equation 1
-            functional.pairwise_distance(anchors, positives), functional.pairwise_distance(anchors, negatives), options.margin)}
+        d_positive = functional.pairwise_distance(anchors, positives)
+        d_negative = functional.pairwise_distance(anchors, negatives)
+        # Equation 1.
+        terms = {"triplet": options.weight_triplet * triplet_loss(d_positive, d_negative, options.margin)}
         if options.weight_domain:
             strength = ramp(batch.iteration if options.ramp == "paper" else batch.step)
             logits = self.head(self.domain, reverse_gradient(embedded, strength), random)[:, 0]
             # Equation 2: sketches are 0, photos 1; the three parts of a triplet weigh alike.
-            terms["domain"] = options.weight_domain * functional.binary_cross_entropy_with_logits(logits, batch.photos.to(logits))
+            loss = functional.binary_cross_entropy_with_logits(logits, batch.photos.to(logits))
+            terms["domain"] = options.weight_domain * loss
         if options.weight_semantic:
             s = self.class_vectors[batch.labels.chunk(3)[0]]  # the anchor's class, for all three
-            decoded = self.head(self.decoder, torch.cat([anchors, positives, reverse_gradient(negatives, options.reversal)]), random)
+            parts = torch.cat([anchors, positives, reverse_gradient(negatives, options.reversal)])
+            decoded = self.head(self.decoder, parts, random)
             distance = cosine_distance(decoded, s.repeat(3, 1)) / 2  # l_c
             # Equation 3 is the mean over the 3N samples; the code's sum of three means is three times that.
-            terms["semantic"] = options.weight_semantic * (1 if options.semantic_form == "paper" else 3) * distance.mean()
+            weight = options.weight_semantic * (1 if options.semantic_form == "paper" else 3)
+            terms["semantic"] = weight * distance.mean()
         return terms

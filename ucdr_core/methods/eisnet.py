@@ -1,9 +1,10 @@
 """EISNet-retrieval: EISNet (Wang et al., ECCV 2020) with a semantic layer, as SnMpNet's supplement (A.1) builds it.
 
-Trunk -> average pooling -> g, and on g: (i) a linear semantic layer with the cosine cross-entropy to the class vectors, (ii) a
-31-way jigsaw classifier, (iii) a 128-d metric embedding with a triplet loss whose semi-hard negatives come from a momentum queue.
-No attention.  Retrieval by Euclidean distance between the outputs of (i).
+Trunk -> average pooling -> g, and on g: (i) a linear semantic layer with the cosine cross-entropy to the class vectors,
+(ii) a 31-way jigsaw classifier, (iii) a 128-d metric embedding with a triplet loss whose semi-hard negatives come from
+a momentum queue.  No attention.  Retrieval by Euclidean distance between the outputs of (i).
 """
+
 from __future__ import annotations
 
 import copy
@@ -15,26 +16,34 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ..losses import cosine_logits, sent
-from .base import Batch, Encoder, Method
+from ucdr_core.device import to_device
+from ucdr_core.methods.base import Batch, Encoder, Method
+from ucdr_core.methods.losses import cosine_logits
 
 
 def queue_triplet_loss(
-    anchors: torch.Tensor, labels: torch.Tensor, keys: torch.Tensor, key_labels: torch.Tensor, margin: float, negatives: int
+    anchors: torch.Tensor,
+    labels: torch.Tensor,
+    keys: torch.Tensor,
+    key_labels: torch.Tensor,
+    margin: float,
+    negatives: int,
 ) -> torch.Tensor:
-    """Triplet loss with semi-hard negatives from a queue: unit anchors (B, d), unit keys (M, d) -> scalar, 0 where no triplet violates it.
+    """Triplet loss with semi-hard negatives from a queue; 0 where no triplet violates it.
 
-    For each anchor and its farthest key of the same class, the hardest `negatives` keys of other classes that are farther than
-    that positive but by less than the margin.  Squared Euclidean distances of unit vectors, so in [0, 4].
+    anchors (B, d) and keys (M, d) of length 1, labels (B,), key_labels (M,), -1 where the queue is not filled yet
+    For each anchor and its farthest key of the same class, the hardest `negatives` keys of other classes that are
+    farther than that positive but by less than the margin.  Squared Euclidean distances of unit vectors, so in [0, 4].
+    An anchor without a key of its class has no triplet.
     """
-    distance = 2 - 2 * anchors @ keys.T
+    distance = (2 - 2 * anchors @ keys.T).clamp(min=0)  # rounding puts an anchor's copy in the queue below 0
     same = labels[:, None] == key_labels
-    positive = distance.masked_fill(~same, -1).max(1).values
-    semi_hard = ~same & (distance > positive[:, None]) & (distance < positive[:, None] + margin) & (positive >= 0)[:, None]
-    violation = (positive[:, None] - distance + margin).masked_fill(~semi_hard, 0)
+    other = ~same & (key_labels >= 0)
+    positive = distance.masked_fill(~same, -1).max(1, keepdim=True).values
+    semi_hard = other & same.any(1, keepdim=True) & (distance > positive) & (distance < positive + margin)
+    violation = (positive - distance + margin).masked_fill(~semi_hard, 0)
     hardest = violation.topk(min(negatives, violation.shape[1]), dim=1).values
-    found = hardest > 0
-    return hardest.sum() / found.sum().clamp(min=1)
+    return hardest.sum() / (hardest > 0).sum().clamp(min=1)
 
 
 class EISNet(Method):
@@ -70,23 +79,26 @@ class EISNet(Method):
     def losses(self, batch: Batch, random) -> dict[str, torch.Tensor]:
         options = self.options
         drawn = random.random(len(batch.labels)) < options.jigsaw_share
-        shuffled, whole = sent(drawn, batch.labels.device), sent(np.flatnonzero(~drawn), batch.labels.device)
+        shuffled, whole = to_device(drawn, batch.labels.device), to_device(np.flatnonzero(~drawn), batch.labels.device)
         inputs = torch.where(shuffled.view(-1, *[1] * (batch.inputs.ndim - 1)), batch.jigsaw_inputs, batch.inputs)
         g = self.features(inputs)
+        logits = cosine_logits(self.semantic(g), self.class_vectors, options.temperature)
+        permutations = torch.where(shuffled, batch.jigsaw_labels, 0)
         terms = {
-            "ce": functional.cross_entropy(cosine_logits(self.semantic(g), self.class_vectors, options.temperature), batch.labels),
-            "jigsaw": options.weight_jigsaw * functional.cross_entropy(self.jigsaw(g), torch.where(shuffled, batch.jigsaw_labels, 0)),
+            "ce": functional.cross_entropy(logits, batch.labels),
+            "jigsaw": options.weight_jigsaw * functional.cross_entropy(self.jigsaw(g), permutations),
         }
         anchors = functional.normalize(self.metric(g[whole]), dim=1)
         with torch.no_grad():
             self._enqueue(functional.normalize(self.slow(batch.inputs), dim=1), batch.labels)
         terms["triplet"] = options.weight_triplet * queue_triplet_loss(
-            anchors, batch.labels[whole], self.keys, self.key_labels, options.margin, options.negatives)
+            anchors, batch.labels[whole], self.keys, self.key_labels, options.margin, options.negatives
+        )
         return terms
 
     def _enqueue(self, keys: torch.Tensor, labels: torch.Tensor) -> None:
-        self.keys = torch.cat([keys, self.keys])[:len(self.keys)]
-        self.key_labels = torch.cat([labels, self.key_labels])[:len(self.key_labels)]
+        self.keys = torch.cat([keys, self.keys])[: len(self.keys)]
+        self.key_labels = torch.cat([labels, self.key_labels])[: len(self.key_labels)]
 
     @torch.no_grad()
     def after_step(self) -> None:

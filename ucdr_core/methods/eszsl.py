@@ -1,17 +1,19 @@
 """ESZSL: an embarrassingly simple approach to zero-shot learning (Romera-Paredes, Torr, ICML 2015), for two domains.
 
-A bilinear map between features and class vectors, in closed form: x' V s is large where s is the class of x.  One V for sketches and
-one for photos; a sketch and a photo are compared by the cosine of V' x, which lies in the space of the class vectors.
+A bilinear map between features and class vectors, in closed form: x' V s is large where s is the class of x.  One V for
+sketches and one for photos; a sketch and a photo are compared by the cosine of V' x, which lies in the space of the
+class vectors.
 """
+
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 from torch import nn
 
-from .base import Method, by_side, scaled_features
+from ucdr_core.methods.base import LinearMaps
 
 
 def solve(x: torch.Tensor, labels: torch.Tensor, s: torch.Tensor, gamma: float, penalty: float) -> torch.Tensor:
@@ -29,34 +31,29 @@ def solve(x: torch.Tensor, labels: torch.Tensor, s: torch.Tensor, gamma: float, 
     return torch.linalg.solve(ridge(s.T @ s, penalty), left.T).T
 
 
-class ESZSL(Method):
+class ESZSL(LinearMaps):
     @dataclass(frozen=True)
     class Options:
         shared: bool = False  # one V for both domains
-        grid: tuple[float, ...] = (0.01, 0.1, 1.0, 10.0)  # gamma and lambda are chosen among these on validation classes; first the first
-
-    distance = "cosine"
-    uses_class_vectors = True
-    frozen_features = True
-    closed_form = True
+        grid: tuple[float, ...] = (0.01, 0.1, 1.0, 10.0)  # of gamma and lambda
 
     def __init__(self, upper: nn.Module, channels: int, class_vectors: torch.Tensor, options: Options):
         super().__init__(upper, channels, class_vectors, options)
         self.register_buffer("v", torch.zeros(2, channels, class_vectors.shape[1]))  # sketches, photos
 
-    def embed(self, inputs: torch.Tensor, photos: torch.Tensor, space: str = "") -> torch.Tensor:
-        return by_side(scaled_features(inputs), photos, lambda x: x @ self.v[0], lambda x: x @ self.v[1])
+    def candidates(self) -> list[tuple[float, ...]]:
+        return list(product(self.options.grid, repeat=2))
 
-    def fit_features(self, features: torch.Tensor, labels: torch.Tensor, photos: torch.Tensor) -> None:
-        everything = torch.ones_like(photos)
-        self.sides = [(features[own].double(), labels[own]) for own in ((everything, everything) if self.options.shared else (~photos, photos))]
-        self.solve(self.options.grid[0], self.options.grid[0])
+    def rows_of_sides(self, photos: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        all_rows = torch.ones_like(photos)
+        return (all_rows, all_rows) if self.options.shared else super().rows_of_sides(photos)
+
+    def prepare(self, x: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return x, labels
 
     def solve(self, gamma: float, penalty: float) -> None:
         for side, (x, labels) in enumerate(self.sides):
             self.v[side] = solve(x, labels, self.class_vectors.double(), gamma, penalty)
 
-    def choose(self, score: Callable[[], float]) -> None:
-        best = max(((gamma, penalty) for gamma in self.options.grid for penalty in self.options.grid),
-                   key=lambda pair: (self.solve(*pair), round(score(), 9))[1])
-        self.solve(*best)
+    def apply_map(self, x: torch.Tensor, side: int) -> torch.Tensor:
+        return x @ self.v[side]

@@ -1,10 +1,12 @@
-"""In the spirit of OCEAN (Zhu, Xu, Shen, Lee, Wang, Shen, "OCEAN: a dual learning approach for generalized zero-shot sketch-based image
-retrieval", ICME 2020).
+"""In the spirit of OCEAN (Zhu, Xu, Shen, Lee, Wang, Shen, "OCEAN: a dual learning approach for generalized zero-shot
+sketch-based image retrieval", ICME 2020).
 
-Only its title and what STL says of it are known to us; the book's page on these methods says what we chose.  One encoder for sketches and
-photos, conditioned on which of the two it sees, into D dimensions; from there a map to the word vectors and one back (the dual
-tasks), each against a critic, with cycle consistency and a classifier.  Retrieval by cosine in the D dimensions.
+Only its title and what STL says of it are known to us; the book's page on these methods says what we chose.  One
+encoder for sketches and photos, conditioned on which of the two it sees, into D dimensions; from there a map to the
+word vectors and one back (the dual tasks), each against a critic, with cycle consistency and a classifier.  Retrieval
+by cosine in the D dimensions.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -14,8 +16,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ..losses import cosine_distance, least_squares_game
-from .base import Batch, Encoder, Method, mlp
+from ucdr_core.methods.base import Batch, Encoder, Method, mlp
+from ucdr_core.methods.losses import adversarial_terms, classification_loss, cosine_loss
 
 
 class OCEAN(Method):
@@ -51,15 +53,15 @@ class OCEAN(Method):
 
     def losses(self, batch: Batch, random: np.random.Generator) -> dict[str, torch.Tensor]:
         options, y = self.options, batch.labels
-        v, s = self.embed(batch.inputs, batch.photos), functional.normalize(self.class_vectors[batch.labels], dim=1)
+        v, s = self.embed(batch.inputs, batch.photos), functional.normalize(self.class_vectors[y], dim=1)
         semantic, visual = self.to_semantic(v), self.to_visual(s)
         terms = {
-            "class": options.weight_class * (functional.cross_entropy(self.classifier(v), y) + functional.cross_entropy(self.classifier(visual), y)),
-            "semantic": options.weight_semantic * cosine_distance(semantic, s).mean(),
-            "cycle": options.weight_cycle * (cosine_distance(self.to_visual(semantic), v).mean() + cosine_distance(self.to_semantic(visual), s).mean()),
+            "class": options.weight_class * classification_loss(self.classifier, y, v, visual),
+            "semantic": options.weight_semantic * cosine_loss(semantic, s),
+            "cycle": options.weight_cycle
+            * (cosine_loss(self.to_visual(semantic), v) + cosine_loss(self.to_semantic(visual), s)),
         }
         if options.weight_adversarial:
-            games = [least_squares_game(self.critic_semantic, s, semantic), least_squares_game(self.critic_visual, v, visual)]
-            terms["adversarial"] = options.weight_adversarial * sum(maker for maker, _ in games)
-            terms["critics"] = sum(critic for _, critic in games)
+            games = (self.critic_semantic, s, semantic), (self.critic_visual, v, visual)
+            terms |= adversarial_terms(options.weight_adversarial, *games)
         return terms

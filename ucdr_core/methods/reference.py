@@ -1,4 +1,5 @@
 """Reference rows: what chance and the untrained trunk give, and what mends the trunk's features without training."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .base import Method, pooled
+from ucdr_core.methods.base import Method, pooled
 
 
 class Chance(Method):
@@ -41,23 +42,24 @@ class FrozenCentred(Frozen):
 
     transductive = True
 
-    def together(self, queries: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def transform_test_embeddings(self, queries: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return queries - queries.mean(axis=0), gallery - gallery.mean(axis=0)
 
 
 class FrozenWhitened(FrozenCentred):
-    """Frozen features less the mean of their side, then whitened: every direction of the two sides together counts alike.
+    """Frozen features less the mean of their side, then whitened: all directions of the two sides count alike.
 
-    x -> (S + shrinkage t I)^(-1/2) x with S (D, D) the covariance of test queries and gallery, each side weighing a half, and t its
-    mean eigenvalue: without the second term the directions in which so few samples hardly vary would count most.  Transductive.
+    x -> (S + shrinkage t I)^(-1/2) x with S (D, D) the covariance of test queries and gallery, each side weighing a
+    half, and t its mean eigenvalue: without the second term the directions in which so few samples hardly vary would
+    count most.  Transductive.
     """
 
     @dataclass(frozen=True)
     class Options:
         shrinkage: float = 1.0  # 0: plain whitening; the larger, the closer to centring alone
 
-    def together(self, queries: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        queries, gallery = super().together(queries, gallery)
+    def transform_test_embeddings(self, queries: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        queries, gallery = super().transform_test_embeddings(queries, gallery)
         covariance = (queries.T @ queries / len(queries) + gallery.T @ gallery / len(gallery)) / 2
         values, vectors = np.linalg.eigh(covariance)
         scale = np.sqrt(np.clip(values, 0, None) + self.options.shrinkage * values.mean())

@@ -1,8 +1,10 @@
 """SaN: Sketch-a-Net (Yu, Yang, Liu, Song, Xiang, Hospedales, IJCV 2017), trained by triplets as STRAD's authors run it.
 
-Its own network from raw pixels, without ImageNet: five convolutions with large first filters, made for strokes, and two fully
-connected layers.  Triplet loss on squared distances of unit features; cosine.  Source: the public code Jiangtong-Li/ZS-SBIR.
+Its own network from raw pixels, without ImageNet: five convolutions with large first filters, made for strokes, and two
+fully connected layers.  Triplet loss on squared distances of unit features; cosine.  Source: the public code
+Jiangtong-Li/ZS-SBIR.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -11,8 +13,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ..losses import triplet_loss
-from .base import Batch, Method
+from ucdr_core.methods.base import Batch, Method
+from ucdr_core.methods.losses import triplet_loss
 
 
 class SaN(Method):
@@ -30,6 +32,7 @@ class SaN(Method):
     def __init__(self, upper: nn.Module, channels: int, class_vectors: torch.Tensor, options: Options):
         super().__init__(upper, channels, class_vectors, options)
         w = options.width
+        # fmt: off
         self.network = nn.Sequential(
             nn.Conv2d(3, w, options.filter_px, stride=3), nn.ReLU(), nn.MaxPool2d(3, 2),
             nn.Conv2d(w, 2 * w, 5), nn.ReLU(), nn.MaxPool2d(3, 2),
@@ -39,16 +42,19 @@ class SaN(Method):
             nn.Conv2d(4 * w, 8 * w, options.map_px), nn.ReLU(),
             nn.Conv2d(8 * w, options.dim, 1), nn.Flatten(),
         )
+        # fmt: on
         for layer in self.network:
             if isinstance(layer, nn.Conv2d):  # eight layers without normalisation need it to begin to learn
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
                 nn.init.zeros_(layer.bias)
 
     def embed(self, inputs: torch.Tensor, photos: torch.Tensor, space: str = "") -> torch.Tensor:
-        # Strokes on zero: the original subtracts the mean drawing, which is nearly white.  With the ground at 1 all features are alike.
+        # Strokes on zero: the original subtracts the mean drawing, which is nearly white.  With the ground at 1 all
+        # features are alike.
         strokes = inputs.amax((2, 3), keepdim=True) - inputs
         return functional.normalize(self.network(strokes), dim=1)
 
     def losses(self, batch: Batch, random) -> dict[str, torch.Tensor]:
         anchors, positives, negatives = self.embed(batch.inputs, batch.photos).chunk(3)
-        return {"triplet": triplet_loss((anchors - positives).square().sum(1), (anchors - negatives).square().sum(1), self.options.margin)}
+        d_positive, d_negative = (anchors - positives).square().sum(1), (anchors - negatives).square().sum(1)
+        return {"triplet": triplet_loss(d_positive, d_negative, self.options.margin)}

@@ -1,11 +1,13 @@
 """SEM-PCYC: semantically tied paired cycle consistency (Dutta, Akata, CVPR 2019).
 
-On frozen features of sketches and of photos: a generator from each into a common semantic space and one back, played against critics
-of all three spaces, with cycle consistency; a classifier on the semantic space keeps classes apart.  The semantic space is word
-vectors, compressed by an auto-encoder that a group-sparsity term makes choose among their dimensions.  Retrieval by Euclidean
-distance in the semantic space.  Source: the paper, and the public code AnjanDutta/sem-pcyc.  The hierarchical WordNet vectors that
-the paper adds to the word vectors are left out: no package has them.
+On frozen features of sketches and of photos: a generator from each into a common semantic space and one back, played
+against critics of all three spaces, with cycle consistency; a classifier on the semantic space keeps classes apart.
+The semantic space is word vectors, compressed by an auto-encoder that a group-sparsity term makes choose among their
+dimensions.  Retrieval by Euclidean distance in the semantic space.  Source: the paper, and the public code
+AnjanDutta/sem-pcyc.  The hierarchical WordNet vectors that the paper adds to the word vectors are left out: no package
+has them.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -16,8 +18,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ..losses import least_squares_game
-from .base import Batch, Method, Sides, mlp, scaled_features
+from ucdr_core.methods.base import Batch, SemanticSides, Sides, mlp, scaled_features
+from ucdr_core.methods.losses import adversarial_terms, classification_loss
 
 
 def group_sparsity(weight: torch.Tensor) -> torch.Tensor:
@@ -25,7 +27,7 @@ def group_sparsity(weight: torch.Tensor) -> torch.Tensor:
     return weight.norm(dim=0).sum()
 
 
-class SEMPCYC(Method):
+class SEMPCYC(SemanticSides):
     @dataclass(frozen=True)
     class Options:
         dim: int = 64  # M, of the semantic space (the code's default is 128)
@@ -39,9 +41,8 @@ class SEMPCYC(Method):
         noise: float = 0.3  # of the critics' targets
         distance: Literal["euclidean", "cosine"] = "euclidean"
 
+    distance = "euclidean"
     batches = "pairs"
-    uses_class_vectors = True
-    frozen_features = True
 
     def __init__(self, upper: nn.Module, channels: int, class_vectors: torch.Tensor, options: Options):
         super().__init__(upper, channels, class_vectors, options)
@@ -51,33 +52,32 @@ class SEMPCYC(Method):
         if options.weight_adversarial:
             self.critic_semantic = mlp(dim, hidden, 1, slope=0.2)
             self.critic_feature = nn.ModuleList(mlp(channels, hidden, 1, slope=0.2) for _ in range(2))
-        self.compress, self.restore = nn.Linear(words, dim), nn.Linear(dim, words)  # the auto-encoder of the side information
+        self.compress, self.restore = nn.Linear(words, dim), nn.Linear(dim, words)  # auto-encoder of side information
         self.classifier = nn.Linear(dim, len(class_vectors)).requires_grad_(options.classifier == "trained")
 
     def semantics(self) -> torch.Tensor:
         """s of each seen class, (C, M)."""
         return self.compress(self.class_vectors)
 
-    def embed(self, inputs: torch.Tensor, photos: torch.Tensor, space: str = "") -> torch.Tensor:
-        return self.to_semantic(scaled_features(inputs), photos)
-
     def losses(self, batch: Batch, random: np.random.Generator) -> dict[str, torch.Tensor]:
         options, photos, y = self.options, batch.photos, batch.labels
         x, all_s = scaled_features(batch.inputs), self.semantics()
         s = all_s[y]
-        g, f = self.to_semantic(x, photos), self.from_semantic(s, photos)  # features -> semantics, semantics -> features
+        g, f = (
+            self.to_semantic(x, photos),
+            self.from_semantic(s, photos),
+        )  # semantics of features, features of semantics
         back_x, back_s = self.from_semantic(g, photos), self.to_semantic(f, photos)
+        restored = functional.mse_loss(self.restore(all_s), self.class_vectors)
         terms = {
             "cycle": options.weight_cycle * ((back_x - x).abs().mean() + (back_s - s).abs().mean()),
-            "class": options.weight_class * (functional.cross_entropy(self.classifier(g), y) + functional.cross_entropy(self.classifier(back_s), y)),
+            "class": options.weight_class * classification_loss(self.classifier, y, g, back_s),
             "regression": options.weight_regression * functional.mse_loss(g, s),
-            "autoencoder": functional.mse_loss(self.restore(all_s), self.class_vectors) + options.weight_sparsity * group_sparsity(self.compress.weight),
+            "autoencoder": restored + options.weight_sparsity * group_sparsity(self.compress.weight),
         }
         if options.weight_adversarial:
-            half = len(x) // 2  # sketches first
-            games = [least_squares_game(self.critic_semantic, s, g, random, options.noise)]
-            games += [least_squares_game(critic, x[part], f[part], random, options.noise)
-                      for critic, part in zip(self.critic_feature, (slice(half), slice(half, None)))]
-            terms["adversarial"] = options.weight_adversarial * sum(maker for maker, _ in games)
-            terms["critics"] = sum(critic for _, critic in games)
+            games = zip(self.critic_feature, x.chunk(2), f.chunk(2))  # sketches, photos
+            terms |= adversarial_terms(
+                options.weight_adversarial, (self.critic_semantic, s, g), *games, random=random, noise=options.noise
+            )
         return terms

@@ -1,8 +1,9 @@
 """Siamese network for sketch-based retrieval (Qi, Song, Zhang, Liu, ICIP 2016), as STRAD's authors run it.
 
-One network for sketches and photos; pairs of one class are drawn together, pairs of two classes apart.  Source: the public code
-Jiangtong-Li/ZS-SBIR, with the loss of Chopra, Hadsell and LeCun (CVPR 2005).
+One network for sketches and photos; pairs of one class are drawn together, pairs of two classes apart.  Source: the
+public code Jiangtong-Li/ZS-SBIR, with the loss of Chopra, Hadsell and LeCun (CVPR 2005).
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -12,13 +13,15 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from .base import Batch, Encoder, FullyConnected, Method
+from ucdr_core.methods.base import Batch, Encoder, FullyConnected, Method
 
 
 def contrastive(d: torch.Tensor, same: torch.Tensor, form: str, scale: float) -> torch.Tensor:
-    """Distances d (P,), pairs of one class same (P,) bool -> scalar, averaged over pairs; scale is Q, or the margin of the hinge.
+    """Contrastive loss, averaged over pairs: distances d (P,), whether they are of one class same (P,) bool -> scalar.
 
-    form "exponential": (2/Q) d^2 for pairs of one class, 2 Q exp(-2.77 d / Q) for others;  "hinge": d^2, max(0, Q - d)^2
+    form    "exponential": (2/Q) d^2 for pairs of one class, 2 Q exp(-2.77 d / Q) for others
+            "hinge": d^2 and max(0, Q - d)^2
+    scale   Q, the margin of the hinge
     """
     if form == "exponential":
         return torch.where(same, 2 / scale * d.square(), 2 * scale * (-2.77 * d / scale).exp()).mean()
@@ -39,7 +42,14 @@ class Siamese(Method):
 
     batches = "triplets"  # a sketch, a photo of its class, one of another: as many pairs of one class as of two
 
-    def __init__(self, upper: nn.Module, channels: int, class_vectors: torch.Tensor, options: Options, layers: FullyConnected | None = None):
+    def __init__(
+        self,
+        upper: nn.Module,
+        channels: int,
+        class_vectors: torch.Tensor,
+        options: Options,
+        layers: FullyConnected | None = None,
+    ):
         super().__init__(upper, channels, class_vectors, options)
         encoder = Encoder(upper, channels, options.adapter_rank, layers=layers)
         self.encode = encoder if layers is not None else nn.Sequential(encoder, nn.Linear(channels, options.dim))

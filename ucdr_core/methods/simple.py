@@ -1,8 +1,9 @@
 """Simple SB and Simple DB (STRAD, section 4.2): the backbone fine-tuned by classification on the seen classes.
 
-SB has a single backbone for sketches and photos, DB one for each.  Retrieval by cosine between the penultimate features, which are
-also what STRAD and the methods that it compares with are built on.
+SB has a single backbone for sketches and photos, DB one for each.  Retrieval by cosine between the penultimate
+features, which are also what STRAD and the methods that it compares with are built on.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -11,13 +12,15 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from .base import Batch, Encoder, FullyConnected, Method, Sides
+from ucdr_core.methods.base import Batch, Encoder, FullyConnected, Method, Sides
 
 
 class Backbone(nn.Module):
     """Penultimate features f (not negative, as after a ReLU) and the classifier on them."""
 
-    def __init__(self, upper: nn.Module, channels: int, classes: int, adapter_rank: int, layers: FullyConnected | None = None):
+    def __init__(
+        self, upper: nn.Module, channels: int, classes: int, adapter_rank: int, layers: FullyConnected | None = None
+    ):
         super().__init__()
         self.encoder = Encoder(upper, channels, adapter_rank, layers=layers)
         self.classifier = nn.Linear(self.encoder.width, classes)
@@ -37,14 +40,22 @@ class Simple(Method):
     wants_layers = True
     distance = "cosine"
 
-    def __init__(self, upper: nn.Module, channels: int, class_vectors: torch.Tensor, options: Options, layers: FullyConnected | None = None):
+    def __init__(
+        self,
+        upper: nn.Module,
+        channels: int,
+        class_vectors: torch.Tensor,
+        options: Options,
+        layers: FullyConnected | None = None,
+    ):
         super().__init__(upper, channels, class_vectors, options)
         backbone = Backbone(upper, channels, len(class_vectors), options.adapter_rank, layers)
         self.width = backbone.encoder.width
         self.backbone = Sides(backbone, options.shared)
 
     def embed(self, inputs: torch.Tensor, photos: torch.Tensor, space: str = "") -> torch.Tensor:
-        return self.backbone(inputs, photos)[:, :self.width]
+        return self.backbone(inputs, photos)[:, : self.width]
 
     def losses(self, batch: Batch, random) -> dict[str, torch.Tensor]:
-        return {"ce": functional.cross_entropy(self.backbone(batch.inputs, batch.photos)[:, self.width:], batch.labels)}
+        logits = self.backbone(batch.inputs, batch.photos)[:, self.width :]
+        return {"ce": functional.cross_entropy(logits, batch.labels)}

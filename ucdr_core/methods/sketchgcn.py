@@ -1,11 +1,12 @@
-"""In the spirit of SketchGCN (Zhang, Zhang, Feng, Zhang, Fan, "Zero-shot sketch-based image retrieval via graph convolution network",
-AAAI 2020).
+"""In the spirit of SketchGCN (Zhang, Zhang, Feng, Zhang, Fan, "Zero-shot sketch-based image retrieval via graph
+convolution network", AAAI 2020).
 
-Only the abstract is known to us; the book's page on these methods says what we chose.  Encoders of both domains into one space; in training
-the samples of a batch are the nodes of a graph whose edges are learned from their features, and graph convolutions mix features and
-word vectors; a conditional variational auto-encoder regenerates the word vector from what comes out.  Retrieval in the common space, which
-needs no graph and no word vector; cosine.
+Only the abstract is known to us; the book's page on these methods says what we chose.  Encoders of both domains into
+one space; in training the samples of a batch are the nodes of a graph whose edges are learned from their features, and
+graph convolutions mix features and word vectors; a conditional variational auto-encoder regenerates the word vector
+from what comes out.  Retrieval in the common space, which needs no graph and no word vector; cosine.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -15,8 +16,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ..losses import cosine_distance, kl_to_standard_normal, standard_normal
-from .base import Batch, Encoder, Method, Sides, mlp
+from ucdr_core.methods.base import Batch, Encoder, Method, Sides, mlp
+from ucdr_core.methods.losses import classification_loss, cosine_loss, draw_latents, kl_to_standard_normal
 
 
 class SketchGCN(Method):
@@ -37,7 +38,8 @@ class SketchGCN(Method):
     def __init__(self, upper: nn.Module, channels: int, class_vectors: torch.Tensor, options: Options):
         super().__init__(upper, channels, class_vectors, options)
         words, dim = class_vectors.shape[1], options.dim
-        self.encode = Sides(nn.Sequential(Encoder(upper, channels, options.adapter_rank), nn.Linear(channels, dim)), shared=False)
+        encoder = Encoder(upper, channels, options.adapter_rank)
+        self.encode = Sides(nn.Sequential(encoder, nn.Linear(channels, dim)), shared=False)
         self.edge = nn.Linear(dim, 64, bias=False)  # of the learned adjacency
         self.convolve = nn.ModuleList([nn.Linear(dim + words, dim), nn.Linear(dim, dim)])
         self.classifier = nn.Linear(dim, len(class_vectors))
@@ -60,11 +62,10 @@ class SketchGCN(Method):
         first, second = self.convolve
         mixed = graph @ second(functional.relu(graph @ first(torch.cat([h, s], dim=1))))
         mean, log_variance = self.variational(torch.cat([mixed, s], dim=1)).chunk(2, dim=1)
-        z = mean + standard_normal(mean, random) * (log_variance / 2).exp()
-        made = self.regenerate(torch.cat([z, h], dim=1))
+        made = self.regenerate(torch.cat([draw_latents(mean, log_variance, random), h], dim=1))
         return {
-            "feature": options.weight_feature * cosine_distance(h, mixed).mean(),
-            "class": options.weight_class * (functional.cross_entropy(self.classifier(h), y) + functional.cross_entropy(self.classifier(mixed), y)),
-            "semantic": options.weight_semantic * cosine_distance(made, s).mean(),
+            "feature": options.weight_feature * cosine_loss(h, mixed),
+            "class": options.weight_class * classification_loss(self.classifier, y, h, mixed),
+            "semantic": options.weight_semantic * cosine_loss(made, s),
             "kl": options.weight_kl * kl_to_standard_normal(mean, log_variance),
         }

@@ -1,8 +1,10 @@
 """SnMpNet: semantic neighbourhood and mixture prediction network (Paul, Dutta, Biswas, ICCV 2021).
 
-One branch for all domains: trunk, spatial attention, average pooling -> g; a mixture prediction head W_mp on g; a semantic layer
-W_s -> f in the space of the class vectors.  Retrieval by Euclidean distance between the f.  Equation numbers are the paper's.
+One branch for all domains: trunk, spatial attention, average pooling -> g; a mixture prediction head W_mp on g; a
+semantic layer W_s -> f in the space of the class vectors.  Retrieval by Euclidean distance between the f.  Equation
+numbers are the paper's.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -11,8 +13,8 @@ from typing import Literal
 import torch
 from torch import nn
 
-from ..losses import Mixing, cosine_logits, draw_mixing, mixed_cross_entropy, mixing_schedule
-from .base import Batch, Encoder, Method
+from ucdr_core.methods.base import Batch, Encoder, Method
+from ucdr_core.methods.losses import Mixing, cosine_logits, draw_mixing, mixed_cross_entropy, mixing_schedule
 
 
 def neighbourhood_loss(
@@ -23,14 +25,16 @@ def neighbourhood_loss(
     f (B, D), mixed_vectors a~ (B, D), class_vectors a_k (C, D), kappa >= 0 -> scalar.
         d_k = |f - a_k|,  d~_k = |a~ - a_k|,  w_k = exp(-kappa d~_k / max_j d~_j)                  equations 1, 2, 9
     form "paper": sum_k (w_k (d_k - d~_k))^2, the squared norm of the weighted difference, averaged over the batch
-    form "code":  w_k (d_k - d~_k)^2 averaged over classes too (mvp18/UCDR): half the kappa, and smaller by the number of classes
+    form "code":  w_k (d_k - d~_k)^2 averaged over classes too (mvp18/UCDR): half the kappa, and smaller by the number
+    of classes
     """
-    distance = (f[:, None] - class_vectors).square().sum(2).clamp(min=1e-12).sqrt()  # (B, C); the gradient of sqrt at 0 is infinite
-    wanted = torch.cdist(mixed_vectors, class_vectors, compute_mode="donot_use_mm_for_euclid_dist")
-    weight = torch.exp(-kappa * wanted / wanted.max(1, keepdim=True).values)
+    squares = (f[:, None] - class_vectors).square().sum(2)
+    distance = squares.clamp(min=1e-12).sqrt()  # (B, C); the gradient of the root at 0 is infinite
+    target = torch.cdist(mixed_vectors, class_vectors, compute_mode="donot_use_mm_for_euclid_dist")  # (B, C)
+    weight = torch.exp(-kappa * target / target.max(1, keepdim=True).values)
     if form == "paper":
-        return (weight * (distance - wanted)).square().sum(1).mean()
-    return (weight * (distance - wanted).square()).mean()
+        return (weight * (distance - target)).square().sum(1).mean()
+    return (weight * (distance - target).square()).mean()
 
 
 class SnMpNet(Method):
@@ -44,7 +48,8 @@ class SnMpNet(Method):
         mixup_step: int = 2  # epochs per stage of the mixing schedule; 0: always across domains with the full beta
         temperature: float = 1.0  # of the cosine softmax, equation 6; the paper and the code have none
         sn_form: Literal["paper", "code"] = "paper"
-        heads: Literal["parallel", "serial"] = "parallel"  # code: both on g; the text can be read as W_s on the output of W_mp
+        # code: both on g; the paper's text can be read as W_s on the output of W_mp
+        heads: Literal["parallel", "serial"] = "parallel"
         distance: Literal["euclidean", "cosine"] = "euclidean"
         adapter_rank: int = 32  # frozen regime only
 
@@ -72,7 +77,8 @@ class SnMpNet(Method):
             beta, gamma = mixing_schedule(batch.epoch, options.beta, options.mixup_step)
             mixing = draw_mixing(batch.domains, beta, gamma, random, batch.inputs)
         else:
-            mixing = Mixing(torch.arange(len(batch.labels), device=a.device), torch.ones(len(batch.labels), dtype=a.dtype, device=a.device))
+            count = len(batch.labels)
+            mixing = Mixing(torch.arange(count, device=a.device), torch.ones(count, dtype=a.dtype, device=a.device))
         x = mixing.of(batch.inputs) if options.mixing else batch.inputs  # equation 3
         mixture_logits, f = self.heads(self.features(x))
         # Equations 6 to 8: cosine to every class vector, cross-entropy to both components.

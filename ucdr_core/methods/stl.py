@@ -1,10 +1,12 @@
 """STL: semi-transductive learning for generalised zero-shot SBIR (Ge et al., AAAI 2023).
 
-Two trunks with attention, one for sketches and one for photos, into one shared multi-layer perceptron -> v; a shared linear layer
-zeta on v is compared with class prototypes made from word vectors of all classes, seen and unseen.  Trained on triplets, on the
-labels of seen samples, and on photos of unseen classes without their labels: **the test gallery is training data**, and the names of
-the test classes are known.  Retrieval by cosine on v.  Equation numbers are the paper's; there is no public code.
+Two trunks with attention, one for sketches and one for photos, into one shared multi-layer perceptron -> v; a shared
+linear layer zeta on v is compared with class prototypes made from word vectors of all classes, seen and unseen.
+Trained on triplets, on the labels of seen samples, and on photos of unseen classes without their labels: **the test
+gallery is training data**, and the names of the test classes are known.  Retrieval by cosine on v.  Equation numbers
+are the paper's; there is no public code.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -15,23 +17,28 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ..backbones import SpatialAttention
-from ..losses import cosine_distance, dropout, sent, triplet_loss
-from .base import Batch, FullyConnected, Method, OptionError, Sides, shared_adapter
+from ucdr_core.device import to_device
+from ucdr_core.methods.backbones import SpatialAttention
+from ucdr_core.methods.base import Batch, FullyConnected, Method, OptionError, Sides, shared_adapter
+from ucdr_core.methods.losses import cosine_distance, dropout, triplet_loss
 
 
 def calibration_loss(probabilities: torch.Tensor, seen: int, margin: float) -> torch.Tensor:
-    """max(0, delta + max over seen classes - max over unseen classes), averaged over unlabelled photos.  Equations 11 and 16.
+    """max(0, delta + max over seen classes - max over unseen classes), averaged over unlabelled photos.
+
+    Equations 11 and 16.
 
     probabilities (U, C), seen classes first -> scalar in [0, 1 + delta]
     """
     return (margin + probabilities[:, :seen].max(1).values - probabilities[:, seen:].max(1).values).clamp(min=0).mean()
 
 
-def photo_triplets(labels: torch.Tensor, random: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Anchors, positives and negatives (T,) among photos with these labels (B,): one triplet for each photo that has a mate.
+def photo_triplets(
+    labels: torch.Tensor, random: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Anchors, positives and negatives (T,) among photos with these labels (B,).
 
-    The mate and the photo of another class are drawn from the batch.
+    One triplet for each photo that has another of its class; both partners are drawn from the batch.
     """
     values = labels.cpu().numpy()
     same = values[:, None] == values
@@ -42,16 +49,19 @@ def photo_triplets(labels: torch.Tensor, random: np.random.Generator) -> tuple[t
         return np.where(allowed, random.random(allowed.shape), -1).argmax(1)
 
     positives, negatives = drawn(same[anchors]), drawn(values[anchors, None] != values)
-    return tuple(sent(rows, labels.device) for rows in (anchors, positives, negatives))
+    return tuple(to_device(rows, labels.device) for rows in (anchors, positives, negatives))
 
 
 class Trunk(nn.Module):
-    """Trained part of the trunk and attention: inputs -> flattened map of positions x positions, (B, channels positions^2)."""
+    """Trained part of the trunk and attention.
+
+    inputs (B, ...) -> flattened map of positions x positions, (B, channels positions^2)
+    """
 
     def __init__(self, upper: nn.Module, channels: int, positions: int, adapter_rank: int):
         super().__init__()
         self.upper, self.attention, self.positions = upper, SpatialAttention(channels), positions
-        self.adapter = shared_adapter(upper, channels * positions ** 2, adapter_rank)
+        self.adapter = shared_adapter(upper, channels * positions**2, adapter_rank)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         maps = self.upper(inputs)
@@ -68,14 +78,16 @@ class STL(Method):
         hidden: int = 4096  # the shared layers are those of VGG-16
         positions: int = 7  # side of the map that is flattened into them
         dropout: float = 0.5
-        network: Literal["semi", "separate", "shared"] = "semi"  # what sketches and photos share: the layers after the trunks; nothing; all
+        # What sketches and photos share: the layers after the trunks; nothing; all.
+        network: Literal["semi", "separate", "shared"] = "semi"
         margin: float = 0.1  # Delta, equation 3
         scale: float = 10.0  # lambda, equation 5
         temperature: float = 15.0  # gamma, equation 8: 15 to 20
         calibration: float = 0.01  # delta, equation 11
         weight_semantic: float = 0.5  # omega_1, equation 13; 0: no prototypes
         weight_calibration: float = 0.1  # omega_2: .1 Sketchy, .5 TU-Berlin; 0: inductive, no unlabelled photo is used
-        anchors: Literal["sketches", "photos"] = "sketches"  # photos: photos, the pseudo-labelled ones too, may be anchors as well
+        # photos: photos, the pseudo-labelled ones too, may be anchors as well
+        anchors: Literal["sketches", "photos"] = "sketches"
         distance: Literal["euclidean", "cosine"] = "cosine"
         fully_connected: bool = False  # the shared layers start as VGG-16's own (ImageNet)
         adapter_rank: int = 32  # frozen regime only
@@ -87,17 +99,27 @@ class STL(Method):
     wants_unlabelled = True
     transductive = True
 
-    def __init__(self, upper: nn.Module, channels: int, class_vectors: torch.Tensor, options: Options, unseen_vectors: torch.Tensor,
-                 layers: FullyConnected | None = None):
+    def __init__(
+        self,
+        upper: nn.Module,
+        channels: int,
+        class_vectors: torch.Tensor,
+        options: Options,
+        unseen_vectors: torch.Tensor,
+        layers: FullyConnected | None = None,
+    ):
         super().__init__(upper, channels, class_vectors, options)
         self.register_buffer("unseen_vectors", unseen_vectors)
         self.wants_unlabelled = self.transductive = options.weight_calibration > 0
         trunk = Trunk(upper, channels, options.positions, options.adapter_rank)
-        widths = [channels * options.positions ** 2, options.hidden, options.hidden, options.dim]
+        widths = [channels * options.positions**2, options.hidden, options.hidden, options.dim]
         mlp = nn.ModuleList(nn.Linear(*pair) for pair in zip(widths, widths[1:]))
         if layers is not None:
-            if widths[:3] != [channels * FullyConnected.POSITIONS ** 2, layers.width, layers.width]:
-                raise OptionError(f"stl: fully_connected needs positions {FullyConnected.POSITIONS} and hidden {layers.width}, those of VGG-16")
+            if widths[:3] != [channels * FullyConnected.POSITIONS**2, layers.width, layers.width]:
+                raise OptionError(
+                    f"stl: fully_connected needs positions {FullyConnected.POSITIONS} and hidden {layers.width}, "
+                    "those of VGG-16"
+                )
             for layer, pretrained in zip(mlp, layers.layers):
                 layer.load_state_dict(pretrained.state_dict())
         self.trunk = Sides(trunk, shared=options.network == "shared")
@@ -105,7 +127,9 @@ class STL(Method):
         self.zeta = nn.Linear(options.dim, options.prototype_dim)
         self.prototype = nn.Linear(class_vectors.shape[1], options.prototype_dim, bias=False)  # W
 
-    def visual(self, inputs: torch.Tensor, photos: torch.Tensor, random: np.random.Generator | None = None) -> torch.Tensor:
+    def visual(
+        self, inputs: torch.Tensor, photos: torch.Tensor, random: np.random.Generator | None = None
+    ) -> torch.Tensor:
         """v (B, dim): phi of sketches, psi of photos; a generator asks for dropout."""
         x = self.trunk(inputs, photos)
         for layer in self.mlp[:-1]:
@@ -135,14 +159,16 @@ class STL(Method):
             terms["calibration"] = options.weight_calibration * calibration_loss(p, seen, options.calibration)
             if options.anchors == "photos":
                 pseudo = p[:, seen:].argmax(1) + seen  # equation 12
-                known = torch.cat([labels[size:2 * size], labels[2 * size:3 * size], pseudo])
+                known = torch.cat([labels[size : 2 * size], labels[2 * size : 3 * size], pseudo])
                 of = v[size:][known >= 0]
                 a, b, c = photo_triplets(known[known >= 0], random)
                 to_positive.append(cosine_distance(of[a], of[b]))
                 to_negative.append(cosine_distance(of[a], of[c]))
         terms["rank"] = triplet_loss(torch.cat(to_positive), torch.cat(to_negative), options.margin)
         if options.weight_semantic:
-            # Equations 9 (its minus sign is lost in the paper) and 15: seen sketches and photos; -1 marks the unlabelled.
-            log_p = self.log_probabilities(v[:3 * size])
-            terms["semantic"] = options.weight_semantic * functional.nll_loss(log_p, labels[:3 * size], ignore_index=-1)
+            # Equations 9 (its minus sign is lost in the paper) and 15: seen sketches and photos; -1 marks the
+            # unlabelled.
+            log_p = self.log_probabilities(v[: 3 * size])
+            loss = functional.nll_loss(log_p, labels[: 3 * size], ignore_index=-1)
+            terms["semantic"] = options.weight_semantic * loss
         return terms

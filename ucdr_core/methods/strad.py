@@ -1,10 +1,11 @@
 """STRAD: structure-aware asymmetric disentanglement (Li, Ling, Niu, Zhang, arXiv 1911.13251).
 
-On frozen features of a fine-tuned backbone (`Simple`): photo features are disentangled into structure and appearance, sketch features
-only projected to structure; both are translated into the other domain.  Retrieval in three spaces, and fused.  Equation numbers
-are the paper's.  Its supplement, with sizes, optimiser, N and lambda, could not be found; widths and layers follow the authors' earlier
-code (Jiangtong-Li/ZS-SBIR).
+On frozen features of a fine-tuned backbone (`Simple`): photo features are disentangled into structure and appearance,
+sketch features only projected to structure; both are translated into the other domain.  Retrieval in three spaces, and
+fused.  Equation numbers are the paper's.  Its supplement, with sizes, optimiser, N and lambda, could not be found;
+widths and layers follow the authors' earlier code (Jiangtong-Li/ZS-SBIR).
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -16,18 +17,18 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ..losses import kl_to_standard_normal, standard_normal
-from .base import Batch, Method, OptionError, by_side
+from ucdr_core.methods.base import Batch, Method, OptionError, by_side, fixed_latents, mean_decoded
+from ucdr_core.methods.losses import classification_loss, draw_latents, kl_to_standard_normal
 
 
-def reconstruction(made: torch.Tensor, wanted: torch.Tensor, form: str) -> torch.Tensor:
-    """|made - wanted|, averaged over the batch: (B, d), (B, d) -> scalar.  Equations 4 and 6.
+def reconstruction(made: torch.Tensor, target: torch.Tensor, form: str) -> torch.Tensor:
+    """|made - target|, averaged over the batch: (B, d), (B, d) -> scalar.  Equations 4 and 6.
 
     form "paper": the Euclidean norm; "code": the mean square per dimension (the authors' earlier code)
     """
     if form == "paper":
-        return functional.pairwise_distance(made, wanted).mean()
-    return functional.mse_loss(made, wanted)
+        return functional.pairwise_distance(made, target).mean()
+    return functional.mse_loss(made, target)
 
 
 def _layers(inputs: int, hidden: int, outputs: int, norm: bool) -> nn.Sequential:
@@ -43,7 +44,8 @@ class STRAD(Method):
     class Options:
         hidden: int = 2048
         structure: int = 1024  # width of structure and appearance
-        weight_or: float = 1.0  # the five losses of equation 7, unweighted in the paper; a space whose loss is 0 is not searched
+        # The five losses of equation 7, unweighted in the paper; a space whose loss is 0 is not searched.
+        weight_or: float = 1.0
         weight_cls: float = 1.0
         weight_kl: float = 1.0
         weight_im: float = 1.0
@@ -61,8 +63,8 @@ class STRAD(Method):
         self.structure_photo = _layers(channels, options.hidden, width, norm=True)  # E_im^st
         self.structure_sketch = _layers(channels, options.hidden, width, norm=True)  # E_sk^st
         self.classifier = nn.Linear(width, len(class_vectors))
-        own = {"sketch": options.weight_sk, "image": options.weight_im, "structure": options.weight_cls}
-        self.searched = [name for name, weight in own.items() if weight]
+        weight_of_space = {"sketch": options.weight_sk, "image": options.weight_im, "structure": options.weight_cls}
+        self.searched = [name for name, weight in weight_of_space.items() if weight]
         if not self.searched:
             raise OptionError("strad: no space is trained; one of weight_cls, weight_im and weight_sk must be above 0")
         self.spaces = ("", *self.searched)
@@ -73,8 +75,7 @@ class STRAD(Method):
         if options.weight_im:
             self.variational = nn.Linear(width, 2 * width)  # V_im^ap: mu and the logarithm of sigma^2
             self.to_image = _layers(2 * width, options.hidden, channels, norm=False)  # G_im
-            drawn = np.random.default_rng(0).standard_normal((options.samples, width))
-            self.register_buffer("z", torch.from_numpy(drawn))  # the same appearances for every query
+            self.register_buffer("z", fixed_latents(options.samples, width))  # appearances
         # lambda_1, lambda_1, lambda_2 of equation 9, in the order of `searched`; chosen after training
         self.register_buffer("fusion", torch.full((len(self.searched),), 1 / len(self.searched), dtype=torch.float64))
 
@@ -87,8 +88,7 @@ class STRAD(Method):
         st_sk, st_im = self.structure_sketch(f_sk), self.structure_photo(f_im)  # equation 1
         terms = {}
         if options.weight_cls:  # equation 2
-            classified = functional.cross_entropy(self.classifier(st_im), y) + functional.cross_entropy(self.classifier(st_sk), y)
-            terms["cls"] = options.weight_cls * classified
+            terms["cls"] = options.weight_cls * classification_loss(self.classifier, y, st_im, st_sk)
         if options.weight_im or options.weight_or:
             ap_im = self.appearance(f_im)
         if options.weight_or:  # equation 3
@@ -97,8 +97,8 @@ class STRAD(Method):
             terms["sk"] = options.weight_sk * reconstruction(self.to_sketch(st_im), f_sk, options.reconstruction)
         if options.weight_im:  # equations 5 and 6: sketch to photo
             mean, log_variance = self.variational(ap_im).chunk(2, dim=1)
-            z = mean + standard_normal(mean, random) * (log_variance / 2).exp()
-            terms["im"] = options.weight_im * reconstruction(self.to_image(torch.cat([z, st_sk], dim=1)), f_im, options.reconstruction)
+            made = self.to_image(torch.cat([draw_latents(mean, log_variance, random), st_sk], dim=1))
+            terms["im"] = options.weight_im * reconstruction(made, f_im, options.reconstruction)
             if options.weight_kl:
                 terms["kl"] = options.weight_kl * kl_to_standard_normal(mean, log_variance)
         return terms
@@ -108,7 +108,10 @@ class STRAD(Method):
     def feature(self, name: str, f: torch.Tensor) -> torch.Tensor:
         """One of the seven features of Figure 3 from photo or sketch features f (B, channels).
 
-        photos: image, image structure, image appearance, generated sketch; sketches: sketch, sketch structure, generated image
+        photos    image, image structure, image appearance, generated sketch
+        sketches  sketch, sketch structure, generated image
+
+        Raises ValueError for another name.
         """
         if name in ("image", "sketch"):
             return f
@@ -120,25 +123,30 @@ class STRAD(Method):
             return self.appearance(f)
         if name == "generated sketch":
             return self.to_sketch(self.structure_photo(f))
-        # Equation 8: the mean over N appearances.  The first layer is linear, so that its two inputs are added, not repeated.
-        first, _, second, _ = self.to_image
-        weight_z, weight_s = first.weight.split(self.z.shape[1], dim=1)
-        from_z, from_s = self.z @ weight_z.T + first.bias, self.structure_sketch(f) @ weight_s.T
-        return torch.cat([functional.relu(second(functional.relu(own[:, None] + from_z))).mean(1) for own in from_s.split(16)])
+        if name == "generated image":  # equation 8: the mean over N appearances
+            return mean_decoded(self.to_image, self.z, self.structure_sketch(f), block=16)
+        raise ValueError(f"unknown feature {name!r}")
 
     def embed(self, inputs: torch.Tensor, photos: torch.Tensor, space: str = "") -> torch.Tensor:
-        """In one space, or in all: unit vectors times the root of their weight, side by side, so that the cosine of two such rows
-        is the weighted mean of the cosines, and 1 less it the fused distance of equation 9."""
-        f = inputs.flatten(1)
-        sides = {"sketch": ("sketch", "generated sketch"), "image": ("generated image", "image"), "structure": ("sketch structure", "image structure")}
+        """In one space, or fused, in all of them.
 
-        def embedded(own: torch.Tensor, side: int) -> torch.Tensor:
+        Fused are unit vectors times the root of their weight, side by side, so that the cosine of two such rows is the
+        weighted mean of the cosines, and 1 less it the distance of equation 9.
+        """
+        features_of_space = {
+            "sketch": ("sketch", "generated sketch"),  # of a sketch, of a photo
+            "image": ("generated image", "image"),
+            "structure": ("sketch structure", "image structure"),
+        }
+
+        def embed_side(f: torch.Tensor, side: int) -> torch.Tensor:
             if space:
-                return self.feature(sides[space][side], own)
-            return torch.cat([functional.normalize(self.feature(sides[name][side], own), dim=1) * weight.sqrt()
-                              for name, weight in zip(self.searched, self.fusion)], dim=1)
+                return self.feature(features_of_space[space][side], f)
+            features = (self.feature(features_of_space[name][side], f) for name in self.searched)
+            weighted = [functional.normalize(v, dim=1) * weight.sqrt() for v, weight in zip(features, self.fusion)]
+            return torch.cat(weighted, dim=1)
 
-        return by_side(f, photos, lambda own: embedded(own, 0), lambda own: embedded(own, 1))
+        return by_side(inputs.flatten(1), photos, lambda f: embed_side(f, 0), lambda f: embed_side(f, 1))
 
     def fuse(self, structure: float) -> None:
         """Sets the fusion: lambda_2 = structure, in [0, 1]; the other spaces share the rest."""
@@ -149,9 +157,9 @@ class STRAD(Method):
         """lambda_2 of 0, .1, ..., 1: the best by the selection score, the first of equals."""
         if len(self.searched) < 2 or "structure" not in self.searched:
             return
-        best = (-1.0, 0.0)
+        best_score, best_weight = -1.0, 0.0
         for tenths in range(11):
             self.fuse(tenths / 10)
-            if (reached := score()) > best[0] + 1e-9:
-                best = (reached, tenths / 10)
-        self.fuse(best[1])
+            if (current := score()) > best_score + 1e-9:
+                best_score, best_weight = current, tenths / 10
+        self.fuse(best_weight)

@@ -1,9 +1,12 @@
-"""In the spirit of Xu, Wang, Li, Deng, "Semantic adversarial network for zero-shot sketch-based image retrieval" (arXiv 1905.02327).
+"""In the spirit of Xu, Wang, Li, Deng, "Semantic adversarial network for zero-shot sketch-based image retrieval"
+(arXiv 1905.02327).
 
-Only the abstract is known to us; the book's page on these methods says what we chose.  Sketch features become semantic features, which
-a critic compares with word vectors; a generator makes photo features from them and noise, which a second critic compares with real
-ones; a triplet loss ties what is made to photos of its class.  A sketch asks with the photo feature that is made for it; cosine.
+Only the abstract is known to us; the book's page on these methods says what we chose.  Sketch features become semantic
+features, which a critic compares with word vectors; a generator makes photo features from them and noise, which a
+second critic compares with real ones; a triplet loss ties what is made to photos of its class.  A sketch asks with the
+photo feature that is made for it; cosine.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -13,8 +16,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ..losses import cosine_distance, least_squares_game, standard_normal, triplet_loss
-from .base import Batch, Encoder, Method, Sides, by_side, mlp
+from ucdr_core.methods.base import Batch, Encoder, Method, Sides, by_side, mlp
+from ucdr_core.methods.losses import adversarial_terms, cosine_distance, cosine_loss, standard_normal, triplet_loss
 
 
 class Xu2019(Method):
@@ -43,7 +46,8 @@ class Xu2019(Method):
             self.critic_semantic = mlp(words, options.hidden, 1, slope=0.2)
             self.critic_photo = mlp(channels, options.hidden, 1, slope=0.2)
 
-    def made(self, semantic: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    def make_photos(self, semantic: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """Photo features (B, channels) from semantic features (B, W) and noise (B, noise_dim)."""
         return self.generate(torch.cat([semantic, noise], dim=1))
 
     def losses(self, batch: Batch, random: np.random.Generator) -> dict[str, torch.Tensor]:
@@ -52,22 +56,23 @@ class Xu2019(Method):
         y, _, other = batch.labels.chunk(3)
         s = self.class_vectors[y]
         semantic = self.to_semantic(sketches)
-        made = self.made(semantic, standard_normal(semantic.new_empty(len(semantic), options.noise_dim), random))
+        noise = standard_normal(semantic.new_empty(len(semantic), options.noise_dim), random)
+        made = self.make_photos(semantic, noise)
         logits = self.classifier(torch.cat([made, positives, negatives]))
         terms = {
             "triplet": triplet_loss(cosine_distance(made, positives), cosine_distance(made, negatives), options.margin),
-            "semantic": options.weight_semantic * cosine_distance(semantic, s).mean(),
+            "semantic": options.weight_semantic * cosine_loss(semantic, s),
             "class": options.weight_class * functional.cross_entropy(logits, torch.cat([y, y, other])),
         }
         if options.weight_adversarial:
-            games = [least_squares_game(self.critic_semantic, s, semantic), least_squares_game(self.critic_photo, positives, made)]
-            terms["adversarial"] = options.weight_adversarial * sum(maker for maker, _ in games)
-            terms["critics"] = sum(critic for _, critic in games)
+            games = (self.critic_semantic, s, semantic), (self.critic_photo, positives, made)
+            terms |= adversarial_terms(options.weight_adversarial, *games)
         return terms
 
     def embed(self, inputs: torch.Tensor, photos: torch.Tensor, space: str = "") -> torch.Tensor:
-        def generated(own: torch.Tensor) -> torch.Tensor:
-            semantic = self.to_semantic(self.encode.sketch(own))
-            return self.made(semantic, semantic.new_zeros(len(semantic), self.options.noise_dim))  # the mean of the noise
+        def embed_sketches(sketches: torch.Tensor) -> torch.Tensor:
+            semantic = self.to_semantic(self.encode.sketch(sketches))
+            mean_noise = semantic.new_zeros(len(semantic), self.options.noise_dim)
+            return self.make_photos(semantic, mean_noise)
 
-        return by_side(inputs, photos, generated, self.encode.photo)
+        return by_side(inputs, photos, embed_sketches, self.encode.photo)

@@ -1,11 +1,13 @@
 """ZSIH: zero-shot sketch-image hashing (Shen, Liu, Shen, Shao, CVPR 2018).
 
-Binary codes of sketches and photos.  In training, a third network sees a sketch and a photo together: their features are fused by a
-Kronecker product, mixed over the batch by graph convolutions whose graph is the likeness of the word vectors, and turned into
-stochastic bits that must tell the word vector; the two encoders, used alone at test, learn to give the same bits.  Hamming ranking,
-tied items as one group (see `retrieval.metrics`).  Source: the paper, and the authors' simplified release
-ymcidence/Zero-Shot-Sketch-Image-Hashing; the attention that the paper puts before the encoders is left out, as there.
+Binary codes of sketches and photos.  In training, a third network sees a sketch and a photo together: their features
+are fused by a Kronecker product, mixed over the batch by graph convolutions whose graph is the likeness of the word
+vectors, and turned into stochastic bits that must tell the word vector; the two encoders, used alone at test, learn to
+give the same bits.  Hamming ranking, tied items as one group (see `retrieval.metrics`).  Source: the paper, and the
+authors' simplified release ymcidence/Zero-Shot-Sketch-Image-Hashing; the attention that the paper puts before the
+encoders is left out, as there.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -15,8 +17,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ..losses import sent
-from .base import Batch, Method, Sides, mlp, scaled_features
+from ucdr_core.device import to_device
+from ucdr_core.methods.base import Batch, Method, Sides, mlp, scaled_features
 
 
 def semantic_graph(s: torch.Tensor, scale: float) -> torch.Tensor:
@@ -32,9 +34,12 @@ def kronecker(u: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
 
 
 def stochastic_bits(logits: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
-    """Bits that are 1 with probability sigmoid(logits); their gradient is that of the probability (straight through)."""
+    """Bits that are 1 with probability sigmoid(logits), of the logits' shape.
+
+    Their gradient is that of the probability (straight through).
+    """
     p = logits.sigmoid()
-    drawn = sent(random.random(tuple(p.shape)), p.device, p.dtype)
+    drawn = to_device(random.random(tuple(p.shape)), p.device, p.dtype)
     return (p > drawn).to(p) + p - p.detach()
 
 
@@ -58,10 +63,12 @@ class ZSIH(Method):
     def __init__(self, upper: nn.Module, channels: int, class_vectors: torch.Tensor, options: Options):
         super().__init__(upper, channels, class_vectors, options)
         self.encode = Sides(mlp(channels, options.hidden, options.bits), shared=False)
-        # Sketch, photo.  The batch normalisation is ours: what all features have in common otherwise drives all bits to one value within the
-        # first steps, before they have told any class, and they stay there (on sketchy25 with every seed).
-        self.fuse = nn.ModuleList(nn.Sequential(nn.Linear(channels, options.fusion), nn.BatchNorm1d(options.fusion)) for _ in range(2))
-        self.convolve = nn.ModuleList([nn.Linear(options.fusion ** 2, options.hidden), nn.Linear(options.hidden, options.bits)])
+        # Sketch, photo.  The batch normalisation is ours: what all features have in common otherwise drives all bits to
+        # one value within the first steps, before they have told any class, and they stay there (on sketchy25 with
+        # every seed).
+        width, hidden, bits = options.fusion, options.hidden, options.bits
+        self.fuse = nn.ModuleList(nn.Sequential(nn.Linear(channels, width), nn.BatchNorm1d(width)) for _ in range(2))
+        self.convolve = nn.ModuleList([nn.Linear(width**2, hidden), nn.Linear(hidden, bits)])
         self.decode = nn.Linear(options.bits, class_vectors.shape[1])
 
     def losses(self, batch: Batch, random: np.random.Generator) -> dict[str, torch.Tensor]:

@@ -1,4 +1,5 @@
 """Ranking and metrics."""
-from .metrics import METRICS, Scores, evaluate
+
+from ucdr_core.retrieval.metrics import METRICS, Scores, evaluate
 
 __all__ = ["METRICS", "Scores", "evaluate"]

@@ -1,9 +1,10 @@
 """Exact retrieval metrics for any size, in bounded memory, under every published definition by name.
 
-For one query let r_k be the relevance at rank k, h_K the relevant items among the first K, P_k = h_k / k, R the relevant items in
-the gallery and K = 200.
+For one query let r_k be the relevance at rank k, h_K the relevant items among the first K, P_k = h_k / k, R the
+relevant items in the gallery and K = 200.
 
-    map_all      (1/R)          sum_k r_k P_k                       library average precision: UCDR, doodle2search, SEM-PCYC
+    map_all      (1/R)          sum_k r_k P_k                       library average precision: UCDR, doodle2search,
+                 SEM-PCYC
     map_all_voc  (1/R)          sum_k r_k max_{j>=k} P_j            interpolated precision: SAKE, ZSE-SBIR
     map_200      (1/h_200)      sum_{k<=200} r_k P_k                "hits": UCDR, SEM-PCYC; 0 where no hit is found
     map_200_k    (1/200)        sum_{k<=200} r_k P_k                CVAE, STRAD
@@ -12,12 +13,14 @@ the gallery and K = 200.
     prec_100, prec_200          h_K / K, also where the gallery has fewer than K items
 
 Ties.  Items of equal score are one group: each relevant item of the group has the precision at the group's end (as in
-scikit-learn's average precision), and a group that rank K cuts counts with the share of it that fits.  So the order in which the
-gallery is stored never changes a score.
+scikit-learn's average precision), and a group that rank K cuts counts with the share of it that fits.  So the order in
+which the gallery is stored never changes a score.
 
-How.  Only the relevant items' ranks matter.  A block of queries of one class is scored by a matrix product, the scores are sorted
-by value (no indices), and a binary search finds where the relevant scores stand.  Time is the product plus one sort.
+How.  Only the relevant items' ranks matter.  A block of queries of one class is scored by a matrix product, the scores
+are sorted by value (no indices), and a binary search finds where the relevant scores stand.  Time is the product plus
+one sort.
 """
+
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
@@ -25,14 +28,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from tqdm import tqdm
+
+from ucdr_core.progress import bar as progress_bar
 
 METRICS = ("map_all", "map_200", "map_200_k", "map_200_min", "map_200_voc", "map_all_voc", "prec_100", "prec_200")
 DISTANCES = ("euclidean", "cosine")
 CUT = 200
 
-# Up to this many query-gallery pairs the scores are computed in double precision: near-ties then rank as in a float64 reference,
-# and it costs seconds.  Above it, single precision (measured difference of the means at 2,000 x 5,000: below 1e-6).
+# Up to this many query-gallery pairs the scores are computed in double precision: near-ties then rank as in a float64
+# reference, and it costs seconds.  Above it, single precision (measured difference of the means at 2,000 x 5,000: below
+# 1e-6).
 FLOAT64_PAIRS = 250_000_000
 
 
@@ -54,10 +59,19 @@ class Scores:
 
 
 def evaluate(
-    query_embeddings, query_labels, gallery_embeddings, gallery_labels, distance: str = "euclidean", *,
-    precision_at=(100, 200), arithmetic: str = "auto", block_mb: int | None = None, progress: bool = False, device: str = "cpu",
+    query_embeddings,
+    query_labels,
+    gallery_embeddings,
+    gallery_labels,
+    distance: str = "euclidean",
+    *,
+    precision_at=(100, 200),
+    arithmetic: str = "auto",
+    block_mb: int | None = None,
+    progress: bool = False,
+    device: str = "cpu",
 ) -> Scores:
-    """Ranks the gallery for each query and scores the ranking.
+    """Every metric of every query: ranks the gallery for each, and scores the ranking.
 
     query_embeddings (Q, d), gallery_embeddings (N, d): finite numbers; labels (Q,), (N,): anything that compares equal
     distance      "euclidean", or "cosine" (an all-zero embedding has similarity 0 to everything)
@@ -70,8 +84,12 @@ def evaluate(
     """
     queries, gallery = _embeddings(query_embeddings, "query"), _embeddings(gallery_embeddings, "gallery")
     if queries.shape[1] != gallery.shape[1]:
-        raise ValueError(f"query embeddings have {queries.shape[1]} dimensions, gallery embeddings {gallery.shape[1]}; they must agree")
-    query_labels, gallery_labels = _labels(query_labels, len(queries), "query"), _labels(gallery_labels, len(gallery), "gallery")
+        raise ValueError(
+            f"query embeddings have {queries.shape[1]} dimensions, gallery embeddings {gallery.shape[1]}; they must "
+            "agree"
+        )
+    query_labels = _labels(query_labels, len(queries), "query")
+    gallery_labels = _labels(gallery_labels, len(gallery), "gallery")
     if distance not in DISTANCES:
         raise ValueError(f"unknown distance {distance!r}; known: {', '.join(DISTANCES)}")
     if arithmetic == "auto":
@@ -80,18 +98,31 @@ def evaluate(
     dtype = {"float64": torch.float64, "float32": torch.float32}[arithmetic]
 
     # Columns of one class side by side: a class's relevant scores are then one slice.
-    classes, codes = np.unique(np.concatenate([_comparable(query_labels, gallery_labels), _comparable(gallery_labels, query_labels)]),
-                               return_inverse=True)
-    query_codes, gallery_codes = codes[:len(queries)], codes[len(queries):]
+    classes, codes = np.unique(
+        np.concatenate([_comparable(query_labels, gallery_labels), _comparable(gallery_labels, query_labels)]),
+        return_inverse=True,
+    )
+    query_codes, gallery_codes = codes[: len(queries)], codes[len(queries) :]
     by_class = np.argsort(gallery_codes, kind="stable")
     starts = np.searchsorted(gallery_codes[by_class], np.arange(len(classes) + 1))
     gallery = _rows(gallery, by_class, dtype, distance, device)
     half_square = gallery.square().sum(1) / 2 if distance == "euclidean" else None
 
-    names = ("map_all", "map_200", "map_200_k", "map_200_min", "map_200_voc", "map_all_voc", *(f"prec_{k}" for k in precision_at))
+    names = (
+        "map_all",
+        "map_200",
+        "map_200_k",
+        "map_200_min",
+        "map_200_voc",
+        "map_all_voc",
+        *(f"prec_{k}" for k in precision_at),
+    )
     per_query = {name: np.zeros(len(queries)) for name in names}
     without = 0
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool, tqdm(total=len(queries), unit="query", disable=not progress) as bar:
+    with (
+        ThreadPoolExecutor(torch.get_num_threads()) as pool,
+        progress_bar(total=len(queries), unit="query", disable=not progress) as bar,
+    ):
         for code in np.unique(query_codes):
             members = np.flatnonzero(query_codes == code)
             first, last = starts[code], starts[code + 1]
@@ -102,7 +133,8 @@ def evaluate(
             bytes_per_query = len(gallery) * dtype.itemsize + (last - first) * 128
             size = max(1, min(len(members), block_mb * 1_000_000 // bytes_per_query))
             for block in np.array_split(members, -(-len(members) // size)):
-                # Monotone in the distance: q.g - |g|^2 / 2 falls as |q - g| grows, and q.g is the cosine of unit vectors.
+                # Monotone in the distance: q.g - |g|^2 / 2 falls as |q - g| grows, and q.g is the cosine of unit
+                # vectors.
                 scores = _rows(queries, block, dtype, distance, device) @ gallery.T
                 if half_square is not None:
                     scores -= half_square
@@ -118,7 +150,8 @@ def _block_metrics(ascending: torch.Tensor, relevant: torch.Tensor, precision_at
     """ascending (B, N) all scores, relevant (B, R) the relevant ones, best first -> {name: (B,)}."""
     n, r = ascending.shape[1], relevant.shape[1]
     ahead = (n - torch.searchsorted(ascending, relevant, right=True)).double()  # items that score strictly more
-    within = (n - torch.searchsorted(ascending, relevant)).double()  # items that score as much or more: the rank of the tie group's end
+    # Items that score as much or more: the rank of the tie group's end.
+    within = (n - torch.searchsorted(ascending, relevant)).double()
     worst_first = relevant.flip(1).contiguous()
     hits_ahead = (r - torch.searchsorted(worst_first, relevant, right=True)).double()
     hits_within = (r - torch.searchsorted(worst_first, relevant)).double()
@@ -152,17 +185,20 @@ def _envelope(precision: torch.Tensor) -> torch.Tensor:
 
 
 def _sorted(scores: torch.Tensor, pool: ThreadPoolExecutor) -> torch.Tensor:
-    """Each row ascending; sorts in place on the CPU, where NumPy's vectorised value sort is several times faster than torch's."""
+    """Each row ascending; on the CPU sorted in place."""
     if scores.is_cuda:
         return scores.sort(dim=1).values
-    rows = scores.numpy()
+    rows = scores.numpy()  # NumPy's vectorised sort of values is several times faster than torch's
     list(pool.map(lambda part: part.sort(axis=1), np.array_split(rows, min(len(rows), pool._max_workers))))
     return scores
 
 
 def _rows(embeddings: np.ndarray, rows: np.ndarray, dtype: torch.dtype, distance: str, device: str) -> torch.Tensor:
-    chosen = torch.from_numpy(np.ascontiguousarray(embeddings[rows])).to(device, dtype)
-    return torch.nn.functional.normalize(chosen, dim=1, eps=1e-300 if dtype == torch.float64 else 1e-30) if distance == "cosine" else chosen
+    """These rows on the device, (n, d); of length 1 for the cosine."""
+    values = torch.from_numpy(np.ascontiguousarray(embeddings[rows])).to(device, dtype)
+    if distance != "cosine":
+        return values
+    return torch.nn.functional.normalize(values, dim=1, eps=1e-300 if dtype == torch.float64 else 1e-30)
 
 
 def _embeddings(values, name: str) -> np.ndarray:
@@ -174,9 +210,11 @@ def _embeddings(values, name: str) -> np.ndarray:
     if values.ndim != 2 or 0 in values.shape:
         raise ValueError(f"{name} embeddings must have shape (n, d) with n, d >= 1, not {values.shape}")
     for start in range(0, len(values), 8192):  # in pieces: no second copy of a large array
-        finite = np.isfinite(values[start:start + 8192]).all(axis=1)
+        finite = np.isfinite(values[start : start + 8192]).all(axis=1)
         if not finite.all():
-            raise ValueError(f"{name} embeddings hold NaN or infinity, first in row {start + int(np.flatnonzero(~finite)[0])}")
+            raise ValueError(
+                f"{name} embeddings hold NaN or infinity, first in row {start + int(np.flatnonzero(~finite)[0])}"
+            )
     return values
 
 
@@ -193,5 +231,8 @@ def _comparable(labels: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Labels of both sides in one kind: numbers stay numbers; text and numbers meet only as an error."""
     text = {labels.dtype.kind in "USO", other.dtype.kind in "USO"}
     if len(text) == 2:
-        raise ValueError(f"query and gallery labels are of different kinds ({labels.dtype}, {other.dtype}); give both as text or both as numbers")
+        raise ValueError(
+            f"query and gallery labels are of different kinds ({labels.dtype}, {other.dtype}); give both as text or "
+            "both as numbers"
+        )
     return labels.astype(str) if True in text else labels

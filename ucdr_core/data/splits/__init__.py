@@ -1,4 +1,8 @@
-"""Split: which classes are trained on, validated, tested.  The published lists are the JSON files beside this module."""
+"""Split: which classes are trained on, validated, tested.
+
+The published lists are the JSON files beside this module.
+"""
+
 from __future__ import annotations
 
 import json
@@ -7,8 +11,8 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ... import paths
-from ..manifest import DataError, Manifest
+from ucdr_core import paths
+from ucdr_core.data.manifest import DataError, Manifest
 
 FOLDER = Path(__file__).parent
 
@@ -35,37 +39,52 @@ class Split:
     def __post_init__(self):
         parts = {"train": self.train, "val": self.val, "test": self.test}
         for part, classes in parts.items():
-            named = Counter(map(unified, classes))
-            repeated = {c for c in classes if named[unified(c)] > 1}
+            count = Counter(map(unified, classes))
+            repeated = {c for c in classes if count[unified(c)] > 1}
             if repeated:
                 raise DataError(f"split {self.name!r} lists {_some(repeated)} more than once in {part!r}")
         for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
-            both = {unified(c) for c in parts[one]} & {unified(c) for c in parts[other]}
-            if both:
-                raise DataError(f"split {self.name!r}: {_some(both)} are in both {one!r} and {other!r}; a class has one part")
+            shared = {unified(c) for c in parts[one]} & {unified(c) for c in parts[other]}
+            if shared:
+                raise DataError(
+                    f"split {self.name!r}: {_some(shared)} are in both {one!r} and {other!r}; a class has one part"
+                )
         for part in ("train", "test"):
             if not parts[part]:
                 raise DataError(f"split {self.name!r} has no classes in {part!r}")
 
     def resolve(self, manifest: Manifest) -> Split:
-        """The same split under the manifest's own class names.  Raises DataError naming classes that the manifest lacks."""
-        known: dict[str, str] = {}
+        """The same split under the manifest's own class names.
+
+        Raises DataError naming classes that the manifest lacks, and two of its classes that have one name here.
+        """
+        own_name: dict[str, str] = {}
         for class_name in manifest.classes:
-            if unified(class_name) in known:
-                raise DataError(f"{manifest.root}: classes {known[unified(class_name)]!r} and {class_name!r} are one name here; rename one")
-            known[unified(class_name)] = class_name
-        absent = [c for c in (*self.train, *self.val, *self.test) if unified(c) not in known]
+            if unified(class_name) in own_name:
+                raise DataError(
+                    f"{manifest.root}: classes {own_name[unified(class_name)]!r} and {class_name!r} are one name here; "
+                    "rename one"
+                )
+            own_name[unified(class_name)] = class_name
+        absent = [c for c in (*self.train, *self.val, *self.test) if unified(c) not in own_name]
         if absent:
             raise DataError(
-                f"split {self.name!r} names classes that data set {manifest.name!r} ({manifest.root}) does not have: {_some(absent)}; "
-                "take them out of the split file, or add their images"
+                f"split {self.name!r} names classes that data set {manifest.name!r} ({manifest.root}) does not have: "
+                f"{_some(absent)}; take them out of the split file, or add their images"
             )
-        own = {part: tuple(known[unified(c)] for c in getattr(self, part)) for part in ("train", "val", "test")}
-        return replace(self, **own, words={known.get(unified(c), c): words for c, words in self.words.items()})
+        parts = {part: tuple(own_name[unified(c)] for c in getattr(self, part)) for part in ("train", "val", "test")}
+        return replace(self, **parts, words={own_name.get(unified(c), c): words for c, words in self.words.items()})
 
     def save(self, path: Path) -> None:
-        content = {"name": self.name, "source": self.source, "words": self.words,
-                   "train": list(self.train), "val": list(self.val), "test": list(self.test)}
+        """Writes the split as a JSON file that `load` reads."""
+        content = {
+            "name": self.name,
+            "source": self.source,
+            "words": self.words,
+            "train": list(self.train),
+            "val": list(self.val),
+            "test": list(self.test),
+        }
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
         partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
@@ -73,12 +92,14 @@ class Split:
 
 
 def names() -> list[str]:
+    """The shipped splits."""
     return sorted(path.stem for path in FOLDER.glob("*.json"))
 
 
 def load(name_or_path: str | Path) -> Split:
-    """The shipped split of this name, or the one in a JSON file: {"train": [...], "val": [...], "test": [...], "words": {...}}.
+    """The shipped split of this name, or the one in a JSON file.
 
+    {"train": [...], "val": [...], "test": [...], "words": {...}} is what the file holds; "val" and "words" may lack.
     "pacs_without_A_B" is a split of PACS by its two unseen classes.
 
     Raises DataError where there is no such split, or where the file is not one.
@@ -89,7 +110,10 @@ def load(name_or_path: str | Path) -> Split:
     if not path.suffix == ".json":
         path = FOLDER / f"{name_or_path}.json"
     if not path.is_file():
-        raise DataError(f"there is no split {str(name_or_path)!r}; shipped are {', '.join(names())}; or give the path of a .json file")
+        raise DataError(
+            f"there is no split {str(name_or_path)!r}; shipped are {', '.join(names())}; or give the path of a .json "
+            "file"
+        )
     try:
         content = json.loads(path.read_text())
         parts = {}
@@ -110,26 +134,48 @@ PACS = ("dog", "elephant", "giraffe", "guitar", "horse", "house", "person")
 
 
 def pacs(*unseen: str) -> Split:
-    """Five classes of PACS are seen and these are not; none is left for validation.  Raises DataError for an unknown class."""
+    """The split of PACS in which these classes are unseen and the others seen; none is left for validation.
+
+    Raises DataError for an unknown class.
+    """
     if unknown := set(unseen) - set(PACS):
         raise DataError(f"PACS has no class {_some(unknown)}; it has {', '.join(PACS)}")
-    return Split("pacs_without_" + "_".join(unseen), tuple(c for c in PACS if c not in unseen), (), unseen, "two of the seven classes unseen")
+    return Split(
+        "pacs_without_" + "_".join(unseen),
+        tuple(c for c in PACS if c not in unseen),
+        (),
+        unseen,
+        "two of the seven classes unseen",
+    )
 
 
 def draw(classes, seed: int = 0, unseen: float = 0.25, validation: float = 0.125) -> Split:
-    """A random split: a quarter of the classes unseen, an eighth validation.  Depends on the names and the seed alone."""
+    """A random split, which depends on the names of the classes and the seed alone.
+
+    unseen, validation   shares of the classes
+
+    Raises DataError for fewer than four classes.
+    """
     ordered = sorted(classes)
     n_test, n_val = max(1, round(unseen * len(ordered))), max(1, round(validation * len(ordered)))
     if len(ordered) < n_test + n_val + 2:
         raise DataError(f"{len(ordered)} classes are too few to draw a split from: at least 4 are needed")
     random.Random(seed).shuffle(ordered)
-    test, val, train = ordered[:n_test], ordered[n_test:n_test + n_val], ordered[n_test + n_val:]
-    return Split(f"drawn-seed{seed}", tuple(sorted(train)), tuple(sorted(val)), tuple(sorted(test)),
-                 source=f"drawn by ucdr_core.data.splits.draw, seed {seed}")
+    test, val, train = ordered[:n_test], ordered[n_test : n_test + n_val], ordered[n_test + n_val :]
+    return Split(
+        f"drawn-seed{seed}",
+        tuple(sorted(train)),
+        tuple(sorted(val)),
+        tuple(sorted(test)),
+        source=f"drawn by ucdr_core.data.splits.draw, seed {seed}",
+    )
 
 
 def folds(split: Split, number: int, seed: int = 0) -> list[Split]:
-    """`number` splits of the same classes whose test parts partition them; validation takes as many as the given split's."""
+    """`number` splits of the same classes whose test parts partition them.
+
+    Validation has as many classes as the given split's.
+    """
     ordered = sorted((*split.train, *split.val, *split.test))
     random.Random(seed).shuffle(ordered)
     result = []
@@ -137,20 +183,31 @@ def folds(split: Split, number: int, seed: int = 0) -> list[Split]:
         test = ordered[fold::number]
         rest = [c for c in ordered if c not in set(test)]
         random.Random(f"{seed}-{fold}").shuffle(rest)
-        val, train = rest[:len(split.val)], rest[len(split.val):]
-        result.append(Split(f"{split.name}_fold{fold}", tuple(sorted(train)), tuple(sorted(val)), tuple(sorted(test)),
-                            source=f"fold {fold} of {number} over the classes of {split.name}, seed {seed}", words=split.words))
+        val, train = rest[: len(split.val)], rest[len(split.val) :]
+        result.append(
+            Split(
+                f"{split.name}_fold{fold}",
+                tuple(sorted(train)),
+                tuple(sorted(val)),
+                tuple(sorted(test)),
+                source=f"fold {fold} of {number} over the classes of {split.name}, seed {seed}",
+                words=split.words,
+            )
+        )
     return result
 
 
 def for_manifest(manifest: Manifest, name_or_path: str | None, seed: int = 0) -> Split:
-    """The named split under the manifest's class names; with no name, one is drawn, stored and its file said in `source`."""
+    """The named split under the manifest's class names; without a name, one is drawn and stored.
+
+    `source` of a drawn split names its file.  Raises what `load` and `resolve` do.
+    """
     if name_or_path is not None:
         return load(name_or_path).resolve(manifest)
     path = paths.drawn_splits() / f"{manifest.name}-{manifest.fingerprint}-seed{seed}.json"
     if not path.exists():
-        drawn = draw(manifest.classes, seed)
-        replace(drawn, name=path.stem, source=f"{drawn.source}; stored in {path}").save(path)
+        split = draw(manifest.classes, seed)
+        replace(split, name=path.stem, source=f"{split.source}; stored in {path}").save(path)
     return load(path).resolve(manifest)
 
 

@@ -1,0 +1,35 @@
+"""`ucdr bench`: measurements of this machine."""
+
+from __future__ import annotations
+
+
+def add_bench(parser) -> None:
+    parser.add_argument("what", choices=["retrieval", "train", "search", "numerics"])
+    parser.add_argument("--queries", type=int, default=92_000, help="retrieval")
+    parser.add_argument("--gallery", type=int, default=54_000, help="retrieval")
+    parser.add_argument("--dimension", type=int, default=512, help="retrieval")
+    parser.add_argument("--sizes", default="10000,100000,1000000", help="search: numbers of vectors, comma-separated")
+    parser.add_argument("--device", help="train; default: cuda where there is a GPU")
+    parser.add_argument("--backbone", default="se_resnet50", help="train")
+    parser.add_argument("--size-px", type=int, default=224, help="train")
+    parser.add_argument("--batch-size", type=int, default=64, help="train")
+    parser.add_argument("--precision", help="train; default: bfloat16 on a GPU, else float32")
+    parser.add_argument("--compile", action="store_true", help="train")
+    parser.add_argument("--workers", type=int, default=8, help="train: processes of the straightforward loop")
+    parser.add_argument("--seconds", type=float, default=60, help="train: of each of the three measurements")
+    parser.set_defaults(do=_bench)
+
+
+def _bench(options) -> None:
+    from ucdr_core.apps import bench
+
+    if options.what == "numerics":
+        bench.numerics()
+    elif options.what == "search":
+        bench.search([int(size) for size in options.sizes.split(",")])
+    elif options.what == "retrieval":
+        bench.retrieval(options.queries, options.gallery, options.dimension)
+    else:
+        bench.train(
+            options.device, options.backbone, options.size_px, options.batch_size, options.seconds, options.workers,
+            options.precision, options.compile)

@@ -1,0 +1,194 @@
+"""Loss terms, gradient reversal, dropout, and the mixing of samples that several methods share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ucdr_core.device import to_device
+
+
+def cosine_logits(f: torch.Tensor, class_vectors: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
+    """cos(f, a_k) / temperature: f (B, D), class_vectors (C, D) -> (B, C).
+
+    SnMpNet, equation 6, whose temperature is 1.
+    """
+    return functional.normalize(f, dim=1) @ functional.normalize(class_vectors, dim=1).T / temperature
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """Partner and share of each sample of a batch: x~ = r x_i + (1 - r) x_j."""
+
+    partner: torch.Tensor  # (B,) int, j
+    r: torch.Tensor  # (B,) in [0, 1]
+
+    def of(self, values: torch.Tensor) -> torch.Tensor:
+        """(B, ...) -> (B, ...) mixed.  SnMpNet, equation 3."""
+        r = self.r.view(-1, *[1] * (values.ndim - 1))
+        return torch.lerp(values[self.partner], values, r)
+
+
+def mixing_schedule(epoch: int, beta: float, step: int) -> tuple[float, float]:
+    """(beta of this epoch, probability gamma that the partner has the sample's own domain).
+
+    Epochs 0 to s mix within domains, up to epoch 2s ever more across them, then only across; s = step.
+    Source: options and trainer of mvp18/UCDR, after mancinimassimiliano/CuMix.
+    """
+    if step <= 0:
+        return beta, 0.0
+    return min(beta, max(beta * epoch / step, 0.1)), float(np.clip((2 * step - epoch) / step, 0, 1))
+
+
+def draw_mixing(
+    domains: torch.Tensor, beta: float, gamma: float, random: np.random.Generator, like: torch.Tensor
+) -> Mixing:
+    """Partners for a batch whose domains (B,), on the CPU, stand in blocks of equal size.
+
+    r ~ Beta(beta, beta) per sample; the partner is of the sample's domain with probability gamma, else of another one,
+    which a random cyclic shift of the domains names for the whole batch.  The result is on the device of `like`, and r
+    of its type.  Raises ValueError where the blocks are not of equal size.
+    """
+    sizes = torch.unique_consecutive(domains, return_counts=True)[1].tolist()
+    count, blocks, size = len(domains), len(sizes), max(sizes, default=0)
+    if len(set(sizes)) > 1:
+        raise ValueError(
+            f"a batch of {count} samples does not divide into {blocks} equal blocks, one per domain; methods that mix "
+            "need recipe.photo_share 0"
+        )
+    block, place = np.divmod(np.arange(count), size)
+    across = (random.random(count) >= gamma) & (blocks > 1)
+    shift = random.integers(1, blocks) if blocks > 1 else 0
+    place_within, place_across = (np.concatenate([random.permutation(size) for _ in range(blocks)]) for _ in range(2))
+    partner = np.where(across, (block + shift) % blocks * size + place_across, block * size + place_within)
+    r = random.beta(beta, beta, count)
+    return Mixing(to_device(partner, like.device), to_device(r, like.device, like.dtype))
+
+
+def mixed_cross_entropy(logits: torch.Tensor, labels: torch.Tensor, mixing: Mixing) -> torch.Tensor:
+    """r l(., y_i) + (1 - r) l(., y_j), averaged over the batch.  SnMpNet, equations 5 and 8."""
+    log_p = logits.log_softmax(1)
+    loss_i = -log_p.gather(1, labels[:, None])[:, 0]
+    loss_j = -log_p.gather(1, labels[mixing.partner][:, None])[:, 0]
+    return (mixing.r * loss_i + (1 - mixing.r) * loss_j).mean()
+
+
+def classification_loss(classifier: nn.Module, labels: torch.Tensor, *features: torch.Tensor) -> torch.Tensor:
+    """The sum over features (B, D) of the mean cross-entropy of the classifier's logits to labels (B,); scalar."""
+    return sum(functional.cross_entropy(classifier(f), labels) for f in features)
+
+
+def triplet_loss(positive: torch.Tensor, negative: torch.Tensor, margin: float) -> torch.Tensor:
+    """max(0, margin + d(a, p) - d(a, n)), averaged over triplets.
+
+    positive, negative (T,): distances of the anchors to their positives and to their negatives -> scalar
+    Doodle to Search, equation 1 (Euclidean distances); STL, equations 3 and 14 (cosine distances).
+    """
+    return (margin + positive - negative).clamp(min=0).mean()
+
+
+def cosine_distance(u: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """1 - cos(u, v): (B, D), (B, D) -> (B,) in [0, 2].  STL, equation 4."""
+    return 1 - functional.cosine_similarity(u, v, dim=1)
+
+
+def cosine_loss(u: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """1 - cos(u, v), averaged over the batch: (B, D), (B, D) -> scalar in [0, 2]."""
+    return cosine_distance(u, v).mean()
+
+
+class _Reverse(torch.autograd.Function):
+    @staticmethod
+    def forward(context, x: torch.Tensor, strength: float) -> torch.Tensor:
+        context.strength = strength
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(context, gradient: torch.Tensor):
+        return -context.strength * gradient, None
+
+
+def reverse_gradient(x: torch.Tensor, strength: float) -> torch.Tensor:
+    """x forwards; backwards the gradient times -strength.
+
+    Ganin and Lempitsky (ICML 2015); Doodle to Search, section 4.3.
+    """
+    return _Reverse.apply(x, strength)
+
+
+def dropout(x: torch.Tensor, share: float, random: np.random.Generator) -> torch.Tensor:
+    """Each value is 0 with probability `share`, else divided by 1 - share; call it in training only.
+
+    torch's own draws other masks on an Intel than on an AMD processor from the same seed (MKL's generator), so that no
+    two machines would print the same table.
+    """
+    if not share:
+        return x
+    kept = to_device(random.random(tuple(x.shape)) >= share, x.device, x.dtype)
+    return x * kept / (1 - share)
+
+
+def standard_normal(like: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
+    """Independent N(0, 1) values of the shape, type and device of `like`; NumPy's (see `dropout`)."""
+    return to_device(random.standard_normal(tuple(like.shape)), like.device, like.dtype)
+
+
+def draw_latents(mean: torch.Tensor, log_variance: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
+    """z ~ N(mu, sigma), (B, d), through which the gradient reaches mu (B, d) and log sigma^2 (B, d).
+
+    Source: auto-encoding variational Bayes (Kingma and Welling, ICLR 2014).
+    """
+    return mean + standard_normal(mean, random) * (log_variance / 2).exp()
+
+
+def kl_to_standard_normal(mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
+    """KL(N(mu, sigma) || N(0, 1)), summed over dimensions, averaged over the batch: (B, d), (B, d) -> scalar >= 0.
+
+    STRAD, equation 5; also of the conditional auto-encoders.
+    """
+    return ((mean.square() + log_variance.exp() - log_variance - 1) / 2).sum(1).mean()
+
+
+def least_squares_game(
+    critic: nn.Module,
+    real: torch.Tensor,
+    made: torch.Tensor,
+    random: np.random.Generator | None = None,
+    noise: float = 0.0,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(loss of what made `made`, loss of the critic), scalars.
+
+    A step on their sum moves each player by its own loss alone: the maker wants the critic, held fixed, to answer 1;
+    the critic answers 1 to `real` (B, D) and 0 to `made` (B, D), held fixed.
+    noise   the critic's targets are drawn from [1 - noise, 1 + noise] and [0, noise] instead of 1 and 0
+    Source: least-squares GAN (Mao et al., ICCV 2017), as SEM-PCYC uses it.
+    """
+    fixed = {name: value.detach() for name, value in critic.named_parameters()}
+    maker = (torch.func.functional_call(critic, fixed, (made,)) - 1).square().mean()
+    on_real, on_made = critic(real.detach()), critic(made.detach())
+
+    def error(answer: torch.Tensor, low: float, high: float) -> torch.Tensor:
+        shape = tuple(answer.shape)
+        target = random.uniform(low, high, shape) if noise else np.full(shape, (low + high) / 2)
+        return (answer - to_device(target, answer.device, answer.dtype)).square().mean()
+
+    judged = error(on_real, 1 - noise, 1 + noise) + error(on_made, 0, noise)
+    return maker, judged / 2
+
+
+def adversarial_terms(
+    weight: float,
+    *games: tuple[nn.Module, torch.Tensor, torch.Tensor],
+    random: np.random.Generator | None = None,
+    noise: float = 0.0,
+) -> dict[str, torch.Tensor]:
+    """The loss terms of several least-squares games, each (critic, real, made); see `least_squares_game`.
+
+    "adversarial": the sum of the makers' losses times `weight`; "critics": the sum of the critics'.
+    """
+    makers, critics = zip(*(least_squares_game(*game, random, noise) for game in games))
+    return {"adversarial": weight * sum(makers), "critics": sum(critics)}
