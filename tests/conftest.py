@@ -17,7 +17,8 @@ CLASSES = ("bird", "car", "cat", "dog", "fish", "house", "moon", "tree")
 
 @pytest.fixture(scope="session")
 def tree(tmp_path_factory):
-    """Own pictures, <domain>/<class>/<file>: three emoji sets, eight classes, six images each, 32 px, with stray files."""
+    """Own pictures, <domain>/<class>/<file>: three emoji sets, eight classes, six images each, 32 px, with stray
+    files."""
     root = tmp_path_factory.mktemp("pictures")
     whole = data.emoji()
     for source, domain in (("openmoji_line", "sketch"), ("fluent_3d", "photo"), ("twemoji", "clipart")):
@@ -44,10 +45,24 @@ def record(tree, library):
     """A run that can be searched with and exported: SnMpNet on the tree, 64 px, two epochs."""
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("UCDR_HOME", str(library))
-        yield Store().make(TrainSpec.from_mapping({
-            "method": "snmpnet", "dataset": "folders", "data_root": str(tree), "split": None, "train_domains": ["sketch", "photo"], "gallery_domain": "photo",
-            "size_px": 64, "precision": "float32", "embedding_dim": 50, "options": {"distance": "cosine"},
-            "recipe": {"optimiser": "adam", "lr": 1e-3, "decay": "constant", "epochs": 2, "batch_size": 12}}), progress=False)
+        yield Store().make(
+            TrainSpec.from_mapping(
+                {
+                    "method": "snmpnet",
+                    "dataset": "folders",
+                    "data_root": str(tree),
+                    "split": None,
+                    "train_domains": ["sketch", "photo"],
+                    "gallery_domain": "photo",
+                    "size_px": 64,
+                    "precision": "float32",
+                    "embedding_dim": 50,
+                    "options": {"distance": "cosine"},
+                    "recipe": {"optimiser": "adam", "lr": 1e-3, "decay": "constant", "epochs": 2, "batch_size": 12},
+                }
+            ),
+            progress=False,
+        )
 
 
 @pytest.fixture(autouse=True)
@@ -60,8 +75,16 @@ def own_home(library, monkeypatch, request):
 def small(tree):
     """Values of a TrainSpec that trains in a second: random weights, 32 px."""
     return {
-        "method": "snmpnet", "dataset": "folders", "data_root": str(tree), "split": None, "train_domains": ["sketch", "photo"],
-        "gallery_domain": "photo", "weights": "imagenet", "size_px": 32, "precision": "float32", "embedding_dim": 50,
+        "method": "snmpnet",
+        "dataset": "folders",
+        "data_root": str(tree),
+        "split": None,
+        "train_domains": ["sketch", "photo"],
+        "gallery_domain": "photo",
+        "weights": "imagenet",
+        "size_px": 32,
+        "precision": "float32",
+        "embedding_dim": 50,
         "recipe": {"optimiser": "adam", "lr": 1e-3, "decay": "constant", "epochs": 4, "batch_size": 12},
     }
 

@@ -31,7 +31,8 @@ __all__ = ["__version__", "fit", *_LAZY]
 
 
 def fit(spec, **options):
-    """The run record of a spec (a TrainSpec or a mapping of its values), trained if there is none yet.  See `Store.make`."""
+    """The run record of a spec (a TrainSpec or a mapping of its values), trained if there is none yet.  See
+    `Store.make`."""
     from ucdr_core.evidence.store import Store
     from ucdr_core.training.spec import TrainSpec
 

@@ -1,4 +1,7 @@
-"""Every path there is.  Notebooks, nbval and papermill start in different folders, so nothing is relative to the current one."""
+"""Every path there is.
+
+Notebooks, nbval and papermill start in different folders, so nothing is relative to the current one.
+"""
 
 from __future__ import annotations
 

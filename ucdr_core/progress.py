@@ -13,8 +13,13 @@ LINE_SECONDS = 30.0
 
 
 def bar(
-    iterable: Iterable | None = None, total: int | None = None, desc: str = "", unit: str = "it", disable: bool = False,
-    initial: int = 0, unit_scale: bool = False,
+    iterable: Iterable | None = None,
+    total: int | None = None,
+    desc: str = "",
+    unit: str = "it",
+    disable: bool = False,
+    initial: int = 0,
+    unit_scale: bool = False,
 ) -> tqdm | Lines:
     """Shows how far a loop is on stderr: iterate over it, or use it as a context manager and call `update`.
 
@@ -24,12 +29,23 @@ def bar(
     """
     if disable or sys.stderr.isatty():
         return tqdm(
-            iterable, desc=desc, total=total, unit=unit, disable=disable, initial=initial, unit_scale=unit_scale, dynamic_ncols=True)
+            iterable,
+            desc=desc,
+            total=total,
+            unit=unit,
+            disable=disable,
+            initial=initial,
+            unit_scale=unit_scale,
+            dynamic_ncols=True,
+        )
     return Lines(iterable, total, desc, unit if unit_scale else "", initial)
 
 
 class Lines:
-    """What tqdm shows, as lines: `runs: 120 of 935 done, 2 failed, about 12 min left`.  A loop of less than half a minute prints none."""
+    """What tqdm shows, as lines: `runs: 120 of 935 done, 2 failed, about 12 min left`.
+
+    A loop of less than half a minute prints none.
+    """
 
     def __init__(self, iterable: Iterable | None, total: int | None, desc: str, scaled_unit: str, initial: int):
         self.iterable, self.desc, self.scaled_unit = iterable, desc, scaled_unit
@@ -81,7 +97,9 @@ class Lines:
 
     def _print(self, time_text: str) -> None:
         done = self._number(self.n) + (f" of {self._number(self.total)}" if self.total is not None else "") + " done"
-        values = [f"{value} {name}" if isinstance(value, int) else f"{name} {value}" for name, value in self.postfix.items()]
+        values = [
+            f"{value} {name}" if isinstance(value, int) else f"{name} {value}" for name, value in self.postfix.items()
+        ]
         print(f"{self.desc}: {', '.join([done, *values, time_text])}", file=sys.stderr, flush=True)
 
     def _number(self, count: int) -> str:

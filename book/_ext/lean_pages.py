@@ -1,8 +1,9 @@
 """Leaves out what no page needs.
 
-sphinx-thebe   Jupyter Book always adds its scripts, twice, and they would load code from elsewhere for a server that nobody runs
-fontawesome.js 1.5 MB that draw each icon again; the theme's style sheet has the icons as fonts
+sphinx-thebe   Jupyter Book always adds its scripts, twice, and they would load code from elsewhere for a server that
+nobody runs fontawesome.js 1.5 MB that draw each icon again; the theme's style sheet has the icons as fonts
 """
+
 from pathlib import Path
 
 
@@ -13,8 +14,12 @@ def setup(app):
 
 
 def without_thebe(app, page, template, context, doctree):
-    context["script_files"] = [script for script in context["script_files"] if "thebe" not in str(getattr(script, "filename", script)).lower()
-                               and "THEBE" not in str(getattr(script, "attributes", {}).get("body", ""))]
+    context["script_files"] = [
+        script
+        for script in context["script_files"]
+        if "thebe" not in str(getattr(script, "filename", script)).lower()
+        and "THEBE" not in str(getattr(script, "attributes", {}).get("body", ""))
+    ]
 
 
 def without_icon_script(app, error):

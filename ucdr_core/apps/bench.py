@@ -1,26 +1,29 @@
 """Benchmarks that anyone can run: `ucdr bench`."""
+
 from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from ucdr_core.evidence.store import peak_memory_mb
 from ucdr_core.retrieval import evaluate
+from ucdr_core.retrieval.ranking import unit
 
 
 def retrieval(queries: int, gallery: int, dimension: int, classes: int = 30) -> None:
-    """Exact metrics at full size (time, peak memory), then the ratio to a straightforward scikit-learn evaluation of a part of it.
+    """Exact metrics at full size (time, peak memory), then the ratio to a straightforward evaluation of a part of it.
 
-    The alternative is what the published code does: a whole matrix of distances, an average precision per row by scikit-learn,
-    and a sort of the row for the metrics at 200.
+    The alternative is what the published code does: a whole matrix of distances, an average precision per row by
+    scikit-learn, and a sort of the row for the metrics at 200.
     """
     random = np.random.default_rng(0)
     centres = random.standard_normal((classes, dimension), np.float32)
@@ -33,24 +36,29 @@ def retrieval(queries: int, gallery: int, dimension: int, classes: int = 30) -> 
         return values, labels
 
     (q, q_labels), (g, g_labels) = clustered(queries), clustered(gallery)
-    before = _peak_mb()
+    before = peak_memory_mb()
     started = time.perf_counter()
     scores = evaluate(q, q_labels, g, g_labels, progress=True)
     seconds = time.perf_counter() - started
-    print(f"blocked evaluation: {queries:,} x {gallery:,}, {dimension}-d, {scores.arithmetic}, {torch.get_num_threads()} threads: "
-          f"{seconds:.1f} s, peak memory {_peak_mb()} MB (of which {before} MB before it: libraries and embeddings); map_all {scores['map_all']:.4f}")
+    print(
+        f"blocked evaluation: {queries:,} x {gallery:,}, {dimension}-d, {scores.arithmetic}, {torch.get_num_threads()} "
+        f"threads: {seconds:.1f} s, peak memory {peak_memory_mb()} MB (of which {before} MB before it: libraries and "
+        f"embeddings); map_all {scores['map_all']:.4f}"
+    )
 
     part_q, part_g = min(queries, 500), min(gallery, 20_000)
     arguments = q[:part_q], q_labels[:part_q], g[:part_g], g_labels[:part_g]
     started = time.perf_counter()
     ours = evaluate(*arguments)
-    own_seconds = time.perf_counter() - started
+    our_seconds = time.perf_counter() - started
     started = time.perf_counter()
     theirs = straightforward(*arguments)
     their_seconds = time.perf_counter() - started
     worst = max(abs(ours[name] - theirs[name]) for name in theirs)
-    print(f"against scikit-learn on {part_q:,} x {part_g:,}: {own_seconds:.2f} s and {their_seconds:.2f} s, ratio {their_seconds / own_seconds:.0f}; "
-          f"largest difference of a mean {worst:.1e}")
+    print(
+        f"against scikit-learn on {part_q:,} x {part_g:,}: {our_seconds:.2f} s and {their_seconds:.2f} s, ratio "
+        f"{their_seconds / our_seconds:.0f}; largest difference of a mean {worst:.1e}"
+    )
 
 
 def straightforward(q: np.ndarray, q_labels: np.ndarray, g: np.ndarray, g_labels: np.ndarray) -> dict[str, float]:
@@ -62,40 +70,48 @@ def straightforward(q: np.ndarray, q_labels: np.ndarray, g: np.ndarray, g_labels
     relevant = q_labels[:, None] == g_labels
     order = np.argsort(-similarity, axis=1)[:, :200]
     top, top_similarity = np.take_along_axis(relevant, order, 1), np.take_along_axis(similarity, order, 1)
+
+    def mean_precision(relevant: np.ndarray, similarity: np.ndarray) -> float:
+        return float(np.mean([average_precision_score(r, s) if r.any() else 0.0 for r, s in zip(relevant, similarity)]))
+
     return {
-        "map_all": float(np.mean([average_precision_score(r, s) if r.any() else 0.0 for r, s in zip(relevant, similarity)])),
-        "map_200": float(np.mean([average_precision_score(r, s) if r.any() else 0.0 for r, s in zip(top, top_similarity)])),
+        "map_all": mean_precision(relevant, similarity),
+        "map_200": mean_precision(top, top_similarity),
         "prec_200": float(top.mean(axis=1).mean()),
     }
 
 
 def search(sizes: list[int], k: int = 12, queries: int = 200) -> None:
-    """Indexes of `search.nearest_index` against the flat one: seconds to build, milliseconds a query (one at a time), share of its k found.
+    """Indexes of `retrieval.index` against the flat one: seconds to build, milliseconds a query, share of its k.
 
     synthetic  unit vectors around 1,000 centres, as embeddings of many classes lie
-    real       the frozen features of the embedded pictures, reduced to 128 dimensions by PCA; above their number, each again with noise
-               of a tenth of their own spread
+    real       the frozen features of the embedded pictures, reduced to 128 dimensions by PCA; above their number, each
+               again with noise of a tenth of their own spread
     """
-    from ucdr_core.apps.search import FLAT_AT_MOST, nearest_index
+    from ucdr_core.retrieval.index import FLAT_AT_MOST, nearest_index
 
     print(f"flat up to {FLAT_AT_MOST:,} vectors, IVF above; {len(os.sched_getaffinity(0))} cores; k = {k}")
     print(f"{'vectors':>10} {'what':10} {'index':5} {'build s':>8} {'ms/query':>9} {'recall':>7} {'times flat':>10}")
     for size in sizes:
         for what, make in (("synthetic", _synthetic), ("real", _real)):
             values = make(size + queries)
-            vectors, asked = values[:size], values[size:]
+            vectors, drawn = values[:size], values[size:]
             truth, flat_ms = None, 0.0
             for kind in ("flat", "ivf", "hnsw"):
                 started = time.perf_counter()
                 index = nearest_index(vectors, kind)
                 seconds = time.perf_counter() - started
-                index.search(asked[:1], k)
+                index.search(drawn[:1], k)
                 started = time.perf_counter()
-                found = np.concatenate([index.search(one[None], k)[1] for one in asked])
-                each = (time.perf_counter() - started) / len(asked) * 1e3
-                truth, flat_ms = (found, each) if kind == "flat" else (truth, flat_ms)
-                recall = np.mean([len(set(a) & set(b)) / k for a, b in zip(found, truth)])
-                print(f"{size:>10,} {what:10} {kind:5} {seconds:>8.1f} {each:>9.2f} {recall:>7.3f} {flat_ms / each:>10.1f}", flush=True)
+                nearest = np.concatenate([index.search(query[None], k)[1] for query in drawn])
+                each_ms = (time.perf_counter() - started) / len(drawn) * 1e3
+                truth, flat_ms = (nearest, each_ms) if kind == "flat" else (truth, flat_ms)
+                recall = np.mean([len(set(a) & set(b)) / k for a, b in zip(nearest, truth)])
+                print(
+                    f"{size:>10,} {what:10} {kind:5} {seconds:>8.1f} {each_ms:>9.2f} {recall:>7.3f} "
+                    f"{flat_ms / each_ms:>10.1f}",
+                    flush=True,
+                )
                 del index
 
 
@@ -103,76 +119,111 @@ def _synthetic(count: int, dimension: int = 128, centres: int = 1000) -> np.ndar
     random = np.random.default_rng(0)
     values = random.standard_normal((centres, dimension), np.float32)[random.integers(0, centres, count)]
     values += random.standard_normal((count, dimension), np.float32)
-    return values / np.linalg.norm(values, axis=1, keepdims=True)
+    return unit(values)
 
 
 def _real(count: int, dimension: int = 128) -> np.ndarray:
     from sklearn.decomposition import PCA
 
-    from ucdr_core.methods import backbones
     from ucdr_core import data
+    from ucdr_core.methods import backbones
     from ucdr_core.training import features
 
     manifest, random = data.emoji(), np.random.default_rng(0)
     maps = features.maps(manifest, backbones.trunk("efficientnet_lite0"), "frozen", 96, positions=False)
-    own = np.concatenate([maps[np.arange(start, min(start + 512, len(manifest)))].flatten(1).numpy() for start in range(0, len(manifest), 512)])
-    own = PCA(dimension, svd_solver="covariance_eigh").fit_transform(own).astype(np.float32)
-    rows = np.concatenate([random.permutation(len(own)) for _ in range(-(-count // len(own)))])[:count]
-    found = own[rows]
-    found[len(own):] += random.standard_normal((max(0, count - len(own)), dimension), np.float32) * own.std(0) / 10
-    found = found[random.permutation(count)]
-    return found / np.linalg.norm(found, axis=1, keepdims=True)
-
-
-def _peak_mb() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    starts = range(0, len(manifest), 512)
+    averages = np.concatenate(
+        [maps[np.arange(start, min(start + 512, len(manifest)))].flatten(1).numpy() for start in starts]
+    )
+    reduced = PCA(dimension, svd_solver="covariance_eigh").fit_transform(averages).astype(np.float32)
+    rows = np.concatenate([random.permutation(len(reduced)) for _ in range(-(-count // len(reduced)))])[:count]
+    values = reduced[rows]
+    repeated = max(0, count - len(reduced))
+    values[len(reduced) :] += random.standard_normal((repeated, dimension), np.float32) * reduced.std(0) / 10
+    return unit(values[random.permutation(count)])
 
 
 # ----------------------------------------------------------------------------------------------------------- training
 
-def train(device: str, backbone: str, size_px: int, batch: int, seconds: float, workers: int, precision: str, compiled: bool) -> None:
+
+def train(
+    device: str | None,
+    backbone: str,
+    size_px: int,
+    batch: int,
+    seconds: float,
+    workers: int,
+    precision: str | None,
+    compiled: bool,
+) -> None:
     """Images per second of a whole training loop (SnMpNet, two domains), and its ratios to two others in the same run.
 
-    full        this book's loop: uint8 cache, augmentation on the device, autocast, channels_last on a GPU
-    model alone one batch that stays on the device, the same method, loss, optimiser and precision
-    straight    the published codes' way: float32, NCHW, PIL transforms in worker processes, a value read back each step
+    device, precision  default: a GPU where there is one, with bfloat16; else the CPU in single precision
+    full               this book's loop: uint8 cache, augmentation on the device, autocast, channels_last on a GPU
+    model alone        one batch that stays on the device, the same method, loss, optimiser and precision
+    straightforward    the published codes' way: float32, NCHW, PIL transforms in worker processes, a value read back
+                       each step
     """
-    from ucdr_core.training.batches import Batches
-    from ucdr_core.evidence.store import Store
-    from ucdr_core.training.spec import TrainSpec
-    from ucdr_core.training.prepare import prepare
     from ucdr_core.evidence.record import surroundings
-    from ucdr_core.training.loop import Recipe, Stepper
+    from ucdr_core.training.spec import TrainSpec
 
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    precision = precision or ("bfloat16" if device.startswith("cuda") else "float32")
     with tempfile.TemporaryDirectory() as folder:
         os.environ["UCDR_HOME"] = folder
         root = _pictures(Path(folder) / "pictures", max(4 * batch, 256))
-        spec = TrainSpec.from_mapping({
-            "method": "snmpnet", "dataset": "folders", "data_root": str(root), "split": None, "backbone": backbone, "weights": "random",
-            "regime": "finetune", "size_px": size_px, "precision": precision, "invert_domains": ["sketch"],
-            "recipe": {"batch_size": batch, "selection": "last"}})
-        print(f"{surroundings(device)['device']}, torch {torch.__version__}: SnMpNet on {backbone}, {size_px} px, batch {batch}, {precision}"
-              f"{', compiled' if compiled else ''}", flush=True)
-        training = spec.training()
-        method, feed = prepare(spec, device, False, Store())
-        stepper = Stepper(method, Batches(method, training, batch), feed, Recipe(batch_size=batch), 0, compiled)
-        steps = (terms for number in range(10 ** 9) for terms in stepper.epoch(number))
-        full = _rate(lambda: next(steps), batch, seconds, device)
+        spec = TrainSpec.from_mapping(
+            {
+                "method": "snmpnet",
+                "dataset": "folders",
+                "data_root": str(root),
+                "split": None,
+                "backbone": backbone,
+                "weights": "random",
+                "regime": "finetune",
+                "size_px": size_px,
+                "precision": precision,
+                "invert_domains": ["sketch"],
+                "recipe": {"batch_size": batch, "selection": "last"},
+            }
+        )
+        print(
+            f"{surroundings(device)['device']}, torch {torch.__version__}: SnMpNet on {backbone}, {size_px} px, batch "
+            f"{batch}, {precision}{', compiled' if compiled else ''}",
+            flush=True,
+        )
+        full, model = _own_rates(spec, device, seconds, compiled)
         print(f"full loop        {full:10.1f} images/s", flush=True)
-        rows = next(stepper.batches.epoch(np.random.default_rng(0), np.random.default_rng(0)))
-        resident = stepper.batch(rows, 5, 0)
-
-        def alone() -> None:
-            loss = sum(method.losses(resident, stepper.random).values())
-            stepper.optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            stepper.optimiser.step()
-
-        model = _rate(alone, batch, seconds, device)
         print(f"model alone      {model:10.1f} images/s   full loop: {full / model:.0%} of it (goal: 90%)", flush=True)
-        del stepper, steps, method, feed, resident
         straight = _rate(_straightforward_training(root, spec, device, workers), batch, seconds, device)
-        print(f"straightforward  {straight:10.1f} images/s   full loop: {full / straight:.1f} times it (goal: 10 on a GPU), {workers} workers", flush=True)
+        print(
+            f"straightforward  {straight:10.1f} images/s   full loop: {full / straight:.1f} times it (goal: 10 on a "
+            f"GPU), {workers} workers",
+            flush=True,
+        )
+
+
+def _own_rates(spec, device: str, seconds: float, compiled: bool) -> tuple[float, float]:
+    """Images per second of this book's loop, and of the model alone."""
+    from ucdr_core.training.batches import Batches
+    from ucdr_core.training.loop import Recipe, Stepper
+    from ucdr_core.training.prepare import prepare
+
+    batch = spec.recipe["batch_size"]
+    method, feed = prepare(spec, device, False)
+    stepper = Stepper(method, Batches(method, spec.training(), batch), feed, Recipe(batch_size=batch), 0, compiled)
+    steps = (terms for number in range(10**9) for terms in stepper.epoch(number))
+    full = _rate(lambda: next(steps), batch, seconds, device)
+    rows = next(stepper.batches.epoch(np.random.default_rng(0), np.random.default_rng(0)))
+    resident = stepper.batch(rows, 5, 0)
+
+    def alone() -> None:
+        loss = sum(method.losses(resident, stepper.random).values())
+        stepper.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        stepper.optimiser.step()
+
+    return full, _rate(alone, batch, seconds, device)
 
 
 def _rate(step, batch: int, seconds: float, device: str) -> float:
@@ -197,8 +248,11 @@ def _pictures(root: Path, count: int, side: int = 256) -> Path:
         for domain, suffix in (("photo", "jpg"), ("sketch", "png")):
             path = root / domain / CLASSES[number % len(CLASSES)] / f"{number}.{suffix}"
             path.parent.mkdir(parents=True, exist_ok=True)
-            coarse = random.integers(0, 255, (16, 16, 3), np.uint8) if domain == "photo" else random.choice([0, 255], (16, 16, 1), p=[0.1, 0.9]).repeat(3, 2)
-            Image.fromarray(coarse.astype(np.uint8)).resize((side, side), Image.Resampling.BICUBIC).save(path)
+            if domain == "photo":
+                coarse = random.integers(0, 255, (16, 16, 3), np.uint8)
+            else:
+                coarse = random.choice([0, 255], (16, 16, 1), p=[0.1, 0.9]).repeat(3, 2).astype(np.uint8)
+            Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC).save(path)
     return root
 
 
@@ -206,13 +260,19 @@ class _Folder(torch.utils.data.Dataset):
     """A file, opened and transformed when it is asked for: what a straightforward loop does."""
 
     def __init__(self, paths: list[Path], size_px: int):
-        from ucdr_core.methods import torchvision_guard  # noqa: F401
+        from ucdr_core.methods import torchvision_guard  # noqa: F401, I001  (before torchvision)
         from torchvision import transforms
 
         self.paths = paths
-        self.transform = transforms.Compose([
-            transforms.RandomResizedCrop(size_px, (0.8, 1.0)), transforms.RandomHorizontalFlip(), transforms.ColorJitter(0.4, 0.4, 0.4, 0.4),
-            transforms.ToTensor(), transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))])
+        self.transform = transforms.Compose(
+            [
+                transforms.RandomResizedCrop(size_px, (0.8, 1.0)),
+                transforms.RandomHorizontalFlip(),
+                transforms.ColorJitter(0.4, 0.4, 0.4, 0.4),
+                transforms.ToTensor(),
+                transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+            ]
+        )
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -228,16 +288,24 @@ def _straightforward_training(root: Path, spec, device: str, workers: int):
     from dataclasses import replace
 
     from ucdr_core.methods import Batch
-    from ucdr_core.evidence.store import Store
-    from ucdr_core.training.prepare import prepare
     from ucdr_core.training.loop import Recipe, _optimiser
+    from ucdr_core.training.prepare import prepare
 
     batch = spec.recipe["batch_size"]
-    method, _ = prepare(replace(spec, precision="float32"), device, False, Store())
+    method, _ = prepare(replace(spec, precision="float32"), device, False)
     method = method.to(memory_format=torch.contiguous_format).train()
     optimiser, random = _optimiser(method, Recipe()), np.random.default_rng(0)
-    loaders = [torch.utils.data.DataLoader(_Folder(sorted((root / domain).glob("*/*")), spec.size_px), batch // 2, shuffle=True, num_workers=max(1, workers // 2),
-                                           drop_last=True, persistent_workers=True) for domain in ("photo", "sketch")]
+    loaders = [
+        torch.utils.data.DataLoader(
+            _Folder(sorted((root / domain).glob("*/*")), spec.size_px),
+            batch // 2,
+            shuffle=True,
+            num_workers=max(1, workers // 2),
+            drop_last=True,
+            persistent_workers=True,
+        )
+        for domain in ("photo", "sketch")
+    ]
 
     def endless(loader):
         while True:
@@ -261,44 +329,66 @@ def _straightforward_training(root: Path, spec, device: str, workers: int):
 
 # ----------------------------------------------------------------------------------------------------------- numerics
 
-# What another x86-64 processor would choose: instruction sets of torch's own kernels, of oneDNN and of MKL, and thread counts.
+# What another x86-64 processor would choose: instruction sets of torch's own kernels, of oneDNN and of MKL, and thread
+# counts.
 SURROUNDINGS = {
     "as is, 2 threads": {"OMP_NUM_THREADS": "2"},
     "as is, 1 thread": {"OMP_NUM_THREADS": "1"},
     "AVX2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "AVX2", "OMP_NUM_THREADS": "2"},
-    "oldest": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_CBWR": "COMPATIBLE", "OMP_NUM_THREADS": "1"},
+    "oldest": {
+        "ATEN_CPU_CAPABILITY": "default",
+        "ONEDNN_MAX_CPU_ISA": "SSE41",
+        "MKL_CBWR": "COMPATIBLE",
+        "OMP_NUM_THREADS": "1",
+    },
 }
 
 _ONE_SURROUNDING = """
-import hashlib, json, sys
+import hashlib, json, os, sys
 import torch
-from ucdr_core import features, runs
-from ucdr_core.papers import embedded
+from ucdr_core.chapters.tiers import tier_of
+from ucdr_core.evidence.store import Store
+from ucdr_core.training.prepare import prepare
 
-torch.set_num_threads(int(__import__("os").environ["OMP_NUM_THREADS"]))
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 answer = {}
 # Inverted sketches: maps of this view alone are computed, not of the whole data set.
 for method in ("snmpnet", "cumix", "doodle", "stl", "strad"):
-    spec = embedded.sketch_photo("sketchy", method, invert_domains=("sketch",), precision=sys.argv[1])
-    record = runs.Store().make(spec, progress=False)
+    spec = tier_of("embedded").runs(method, "sketchy", invert_domains=("sketch",), precision=sys.argv[1])[0]
+    record = Store().make(spec, progress=False)
     answer[method] = [record.result["selected_epoch"], record.result["scores"]["zs_sbir:sketch:unseen"]]
-maps = runs.prepare(spec.features_spec(), progress=False)[1].inputs.inputs.array
+maps = prepare(spec.features_spec(), progress=False)[1].inputs.inputs.array
 answer["maps"] = hashlib.sha256(maps.tobytes()).hexdigest()[:12]
 print(json.dumps(answer))
 """
 
 
 def numerics() -> None:
-    """A training of each kind on the analogue of Sketchy in each surrounding, from pixels to scores: do the rounded maps and the scores stay the same?"""
+    """Trains a method of each kind in each surrounding, from pixels to scores: do maps and scores stay the same?"""
     for precision in ("float64", "float32"):
-        answers = {}
-        for name, environment in SURROUNDINGS.items():
-            with tempfile.TemporaryDirectory() as home:
-                done = subprocess.run([sys.executable, "-c", _ONE_SURROUNDING, precision], capture_output=True, text=True, check=True,
-                                      env={**os.environ, **environment, "UCDR_HOME": home})
-            answers[name] = json.loads(done.stdout.splitlines()[-1])
+        answers = {name: _answer(precision, environment) for name, environment in SURROUNDINGS.items()}
         first = next(iter(answers.values()))
+        methods = [name for name in first if name != "maps"]
         for name, answer in answers.items():
-            worst = max(abs(value - first[method][1][metric]) for method in answer if method != "maps" for metric, value in answer[method][1].items())
-            epochs = "same" if all(answer[m][0] == first[m][0] for m in answer if m != "maps") else "other"
-            print(f"{precision}  {name:17}  maps {answer['maps']}  epochs kept: {epochs}  largest difference of a score {worst:.1e}", flush=True)
+            worst = max(
+                abs(value - first[one][1][metric]) for one in methods for metric, value in answer[one][1].items()
+            )
+            epochs = "same" if all(answer[one][0] == first[one][0] for one in methods) else "other"
+            print(
+                f"{precision}  {name:17}  maps {answer['maps']}  epochs kept: {epochs}  largest difference of a score "
+                f"{worst:.1e}",
+                flush=True,
+            )
+
+
+def _answer(precision: str, environment: dict[str, str]) -> dict[str, Any]:
+    """What `_ONE_SURROUNDING` prints in a process of its own, with no run made before."""
+    with tempfile.TemporaryDirectory() as home:
+        done = subprocess.run(
+            [sys.executable, "-c", _ONE_SURROUNDING, precision],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+            env={**os.environ, **environment, "UCDR_HOME": home},
+        )
+    return json.loads(done.stdout.splitlines()[-1])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from PIL import Image, ImageChops
-from safetensors.torch import load_file
 from torch import nn
 
 from ucdr_core.evidence.record import TrainedRun
@@ -17,13 +16,14 @@ MARGIN = 0.08  # of the side that is left around a drawing: what the embedded dr
 
 
 def framed(image: Image.Image) -> Image.Image:
-    """A drawing on white, cut out and put in the middle of a white square, as the embedded drawings are; any other picture as it is.
+    """A drawing, cut out and put in the middle of a white square as the embedded ones are; any other picture as it is.
 
     A drawing is a picture whose outermost pixels are all white; one without any ink stays as it is.
     """
     ink = ImageChops.invert(image.convert("RGB"))
-    ink = ImageChops.lighter(ImageChops.lighter(*ink.split()[:2]), ink.split()[2]).point(lambda value: 255 if value > INK else 0)
-    box = ink.getbbox()
+    red, green, blue = ink.split()
+    darkest = ImageChops.lighter(ImageChops.lighter(red, green), blue)
+    box = darkest.point(lambda value: 255 if value > INK else 0).getbbox()
     width, height = image.size
     if box is None or box[0] == 0 or box[1] == 0 or box[2] == width or box[3] == height:
         return image
@@ -35,9 +35,9 @@ def framed(image: Image.Image) -> Image.Image:
 
 
 class PictureEncoder(nn.Module):
-    """The method of a run on its trunk, or on the run that feeds it: pixels (B, 3, H, W) in [0, 1] -> embeddings (B, D).
+    """The method of a run on its trunk, or on the run that feeds it.
 
-    In single precision, whatever the run was trained in; nothing is cached.
+    Pixels (B, 3, H, W) in [0, 1] -> embeddings (B, D), in single precision whatever the run was trained in.
     """
 
     def __init__(self, record: TrainedRun, device: str = "cpu"):
@@ -52,7 +52,7 @@ class PictureEncoder(nn.Module):
         else:
             upper, channels, self.trunk = nn.Sequential(), self.first.dimension, None
         self.method = build(spec, spec.training(), upper, channels, self.trunk)
-        self.method.load_state_dict(load_file(record.folder / "weights.safetensors"))
+        record.load_weights(self.method)
         self.distance = self.method.distance
         self.to(device, torch.float32).eval()
 
@@ -62,7 +62,10 @@ class PictureEncoder(nn.Module):
             return self(torch.zeros(1, 3, self.size_px, self.size_px, device=self.device)).shape[1]
 
     def forward(self, pixels: torch.Tensor, photo: bool = False) -> torch.Tensor:
-        """photo: the pictures are of the gallery's side, not drawings that ask; it matters to methods with a network for each."""
+        """Embeddings (B, D).
+
+        photo  the pictures are of the gallery's side, not queries: it matters to methods with a network for each
+        """
         return self.method.embed(self.inputs(pixels, photo), torch.full((len(pixels),), photo, dtype=torch.bool))
 
     def inputs(self, pixels: torch.Tensor, photo: bool = False) -> torch.Tensor:

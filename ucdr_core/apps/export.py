@@ -1,10 +1,13 @@
 """A run as files for other places: an ONNX model, a gallery to search, and the doodle page's own.
 
-    model.onnx     pixels (1, 3, H, W) in [0, 1] -> `embedding` (1, D) of the run, and `features` (1, C), its frozen trunk's average
-    gallery.json   classes, pictures with their credits, word vectors, what the run is; `gallery.bin`: its embeddings, eight bits a number
-    sprite.webp    the pictures, side by side
-    parity.json    pictures with the embeddings that Python gives them, to hold any other runtime to
+model.onnx     pixels (1, 3, H, W) in [0, 1] -> `embedding` (1, D) of the run, and `features` (1, C), its frozen trunk's
+               average
+gallery.json   classes, pictures with their credits, word vectors, what the run is; `gallery.bin`: its embeddings, eight
+               bits a number
+sprite.webp    the pictures, side by side
+parity.json    pictures with the embeddings that Python gives them, to hold any other runtime to
 """
+
 from __future__ import annotations
 
 import base64
@@ -17,6 +20,7 @@ import tempfile
 import warnings
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,16 +28,17 @@ from PIL import Image
 from torch import nn
 
 from ucdr_core import paths
-from ucdr_core.methods import semantics
-from ucdr_core.data import DataError, images
 from ucdr_core.apps.encoder import PictureEncoder, framed
-from ucdr_core.methods import METHODS
+from ucdr_core.data import DataError, images
+from ucdr_core.data.protocols import Training
+from ucdr_core.evidence.record import TrainedRun
+from ucdr_core.methods import METHODS, semantics
 from ucdr_core.methods.base import pooled
-from ucdr_core.evidence.record import RunRecord
+from ucdr_core.training.spec import TrainSpec
 
-WEB = paths.PACKAGE / "web"
 TILE_PX, COLUMNS = 64, 25
-ASKS = ("quickdraw", "sketch")  # the first of these domains that the data has gives the page's examples and the parity file's pictures
+QUERY_DOMAINS = ("quickdraw", "sketch")  # the first that the data has gives the examples of page and parity file
+OUTPUTS = ("embedding", "features")  # of model.onnx
 RUNTIME = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 
 
@@ -53,16 +58,20 @@ class Exported(nn.Module):
         return self.encoder.method.embed(inputs, torch.full((len(pixels),), photo, dtype=torch.bool)), pooled(inputs)
 
 
-def export(record: RunRecord, folder: Path, gallery: tuple[str, ...] = ()) -> dict:
+def export(record: TrainedRun, folder: Path, gallery: tuple[str, ...] = ()) -> dict[str, Any]:
     """Writes the four files into `folder` (by rename of the whole folder) and returns what gallery.json says.
 
     gallery  domains whose pictures are searched; default: the run's own gallery domain
-    Raises ExportError for a run whose trunk is not frozen, or one that is fed from another: their `features` would be another model's.
+    Raises ExportError for a run whose trunk is not frozen, or one that is fed from another: their `features` would be
+    another model's.
     """
     spec = record.spec
     if spec.regime != "frozen" or spec.features:
-        raise ExportError(f"run {record.key}: export takes a run on a frozen trunk (regime 'frozen', not fed from another), so that one file gives the "
-                          f"trained embedding and the untrained features; this one has regime {spec.regime!r}" + (" and is fed from another" if spec.features else ""))
+        raise ExportError(
+            f"run {record.key}: export takes a run on a frozen trunk (regime 'frozen', not fed from another), so that "
+            f"one file gives the trained embedding and the untrained features; this one has regime {spec.regime!r}"
+            + (" and is fed from another" if spec.features else "")
+        )
     encoder = PictureEncoder(record)
     manifest, exported = spec.manifest(), Exported(encoder).eval()
     for domain in gallery:
@@ -75,24 +84,28 @@ def export(record: RunRecord, folder: Path, gallery: tuple[str, ...] = ()) -> di
         rows = manifest.rows(list(gallery or [spec.gallery_domain]), manifest.classes)
         pictures = [images.read(manifest, row) for row in rows]
         with torch.inference_mode():
-            found = [exported(encoder.pixels(pictures[start:start + 64]), photo=True) for start in range(0, len(pictures), 64)]
-        outputs = {name: torch.cat(parts).numpy() for name, parts in zip(("embedding", "features"), zip(*found))}
+            batches = [
+                exported(encoder.pixels(pictures[start : start + 64]), photo=True)
+                for start in range(0, len(pictures), 64)
+            ]
+        outputs = {name: torch.cat(parts).numpy() for name, parts in zip(OUTPUTS, zip(*batches))}
         with open(work / "gallery.bin", "wb") as file:
             for values in outputs.values():
                 whole, scale = quantised(values)
                 file.write(scale.tobytes())
                 file.write(whole.tobytes())
         _sprite(pictures, work / "sprite.webp")
-        described = _description(record, encoder, rows, {name: values.shape[1] for name, values in outputs.items()})
-        (work / "gallery.json").write_text(json.dumps(described, separators=(",", ":")))
+        description = _description(record, encoder, rows, {name: values.shape[1] for name, values in outputs.items()})
+        (work / "gallery.json").write_text(json.dumps(description, separators=(",", ":")))
         (work / "parity.json").write_text(json.dumps(_parity(record, encoder), separators=(",", ":")))
         if folder.exists():
             shutil.rmtree(folder)
         work.rename(folder)
-    return described
+    return description
 
 
 # --------------------------------------------------------------------------------------------------------------- model
+
 
 def _onnx(module: nn.Module, size_px: int, path: Path) -> None:
     import onnx
@@ -101,10 +114,20 @@ def _onnx(module: nn.Module, size_px: int, path: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own, of torch to itself
         whole, folded = Path(scratch) / "whole.onnx", Path(scratch) / "folded.onnx"
-        torch.onnx.export(module, (torch.zeros(1, 3, size_px, size_px),), whole, input_names=["pixels"], output_names=["embedding", "features"],
-                          dynamo=True, opset_version=21, external_data=False, verbose=False)
+        torch.onnx.export(
+            module,
+            (torch.zeros(1, 3, size_px, size_px),),
+            whole,
+            input_names=["pixels"],
+            output_names=list(OUTPUTS),
+            dynamo=True,
+            opset_version=21,
+            external_data=False,
+            verbose=False,
+        )
         options = onnxruntime.SessionOptions()
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC  # folds constants; plain ONNX comes out
+        # Folds constants; plain ONNX comes out.
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         options.optimized_model_filepath = str(folded)
         onnxruntime.InferenceSession(str(whole), options, providers=["CPUExecutionProvider"])
         model = compressed(onnx.load(folded))
@@ -113,10 +136,11 @@ def _onnx(module: nn.Module, size_px: int, path: Path) -> None:
 
 
 def compressed(model, large: int = 200_000, block: int = 64):
-    """The ONNX model a third of its size: what it computes stays in single precision, but weights are stored in fewer bits.
+    """The ONNX model at a third of its size: it computes in single precision, but weights are stored in fewer bits.
 
-    Dense filters of more than `large` numbers as 8-bit integers with a scale for each `block` of input channels, all others in half
-    precision: the early filters are few, and rounding them to eight bits cost most: cosines fell to .996, where the tests ask for .999.
+    Dense filters of more than `large` numbers as 8-bit integers with a scale for each `block` of input channels, all
+    others in half precision: the early filters are few, and rounding them to eight bits cost most: cosines fell to
+    .996, where the tests ask for .999.
     """
     from onnx import TensorProto, helper, numpy_helper
 
@@ -132,8 +156,12 @@ def compressed(model, large: int = 200_000, block: int = 64):
             scale = np.abs(blocks).max(axis=2) / np.float32(127)
             scale[scale == 0] = 1
             whole = np.round(blocks / scale[:, :, None]).astype(np.int8).reshape(values.shape)
-            kept += [numpy_helper.from_array(whole, weight.name + ".int8"), numpy_helper.from_array(scale, weight.name + ".scale")]
-            added.append(helper.make_node("DequantizeLinear", [weight.name + ".int8", weight.name + ".scale"], [weight.name], axis=1, block_size=block))
+            kept += [
+                numpy_helper.from_array(whole, weight.name + ".int8"),
+                numpy_helper.from_array(scale, weight.name + ".scale"),
+            ]
+            inputs = [weight.name + ".int8", weight.name + ".scale"]
+            added.append(helper.make_node("DequantizeLinear", inputs, [weight.name], axis=1, block_size=block))
         else:
             kept.append(numpy_helper.from_array(values.astype(np.float16), weight.name + ".half"))
             added.append(helper.make_node("Cast", [weight.name + ".half"], [weight.name], to=TensorProto.FLOAT))
@@ -153,33 +181,55 @@ def quantised(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 # ------------------------------------------------------------------------------------------------------------- gallery
 
+
 def _sprite(pictures: list[Image.Image], path: Path) -> None:
     sheet = Image.new("RGB", (COLUMNS * TILE_PX, -(-len(pictures) // COLUMNS) * TILE_PX), "white")
     for place, picture in enumerate(pictures):
-        sheet.paste(picture.resize((TILE_PX, TILE_PX), Image.Resampling.LANCZOS), (place % COLUMNS * TILE_PX, place // COLUMNS * TILE_PX))
+        tile = picture.resize((TILE_PX, TILE_PX), Image.Resampling.LANCZOS)
+        sheet.paste(tile, (place % COLUMNS * TILE_PX, place // COLUMNS * TILE_PX))
     sheet.save(path, quality=72, method=6)
 
 
-def _description(record: RunRecord, encoder: PictureEncoder, rows: np.ndarray, dimensions: dict[str, int]) -> dict:
+def _description(
+    record: TrainedRun, encoder: PictureEncoder, rows: np.ndarray, dimensions: dict[str, int]
+) -> dict[str, Any]:
     spec, training = record.spec, record.spec.training()
-    manifest, own = spec.manifest(), training.manifest.samples.iloc[rows]
-    classes = sorted(own.class_name.unique())
+    samples = training.manifest.samples.iloc[rows]
+    classes = sorted(samples.class_name.unique())
     known = credits()
     return {
-        "run": record.key, "method": spec.method, "dataset": manifest.name, "data": manifest.fingerprint, "seed": spec.seed, "trained_on": list(training.domains),
-        "finished": record.circumstances["finished"][:10], "backbone": spec.backbone, "size_px": spec.size_px, "distance": encoder.distance,
-        "dimensions": dimensions, "classes": classes, "seen": [name for name in classes if name in training.seen],
-        "credits": {name: known[name] for name in sorted({path.split("/")[0] for path in own.path}) if name in known},
-        "pictures": [[classes.index(row.class_name), row.path.split("/")[0], Path(row.path).stem] for row in own.itertuples()],
-        "words": _words(spec, training, classes, dimensions["embedding"]), "tile_px": TILE_PX, "columns": COLUMNS,
+        "run": record.key,
+        "method": spec.method,
+        "dataset": training.manifest.name,
+        "data": training.manifest.fingerprint,
+        "seed": spec.seed,
+        "trained_on": list(training.domains),
+        "finished": record.circumstances["finished"][:10],
+        "backbone": spec.backbone,
+        "size_px": spec.size_px,
+        "distance": encoder.distance,
+        "dimensions": dimensions,
+        "classes": classes,
+        "seen": [name for name in classes if name in training.seen],
+        "credits": {
+            name: known[name] for name in sorted({path.split("/")[0] for path in samples.path}) if name in known
+        },
+        "pictures": [
+            [classes.index(row.class_name), row.path.split("/")[0], Path(row.path).stem] for row in samples.itertuples()
+        ],
+        "words": _words(spec, training, classes, dimensions["embedding"]),
+        "tile_px": TILE_PX,
+        "columns": COLUMNS,
     }
 
 
-def _words(spec, training, classes: list[str], dimension: int) -> list[list[float]] | None:
-    """Class vectors in the space of the embeddings, of unseen classes too; None where the run's space is no space of words."""
+def _words(spec: TrainSpec, training: Training, classes: list[str], dimension: int) -> list[list[float]] | None:
+    """Class vectors in the space of the embeddings, of unseen classes too; None where that is no space of words."""
     if not METHODS[spec.method].uses_class_vectors or spec.permuted_names or spec.embedding_dim != dimension:
         return None
-    seen, every = (semantics.class_vectors(names, spec.vectors, training.split.words) for names in (training.seen, classes))
+    seen, every = (
+        semantics.class_vectors(names, spec.vectors, training.split.words) for names in (training.seen, classes)
+    )
     shift = seen.mean(axis=0) if spec.vectors_centred else 0
     vectors = semantics.prepare(every - shift, False, spec.vectors_normalised, spec.embedding_dim, spec.vectors_length)
     return np.round(vectors, 4).tolist()
@@ -189,52 +239,70 @@ def _words(spec, training, classes: list[str], dimension: int) -> list[list[floa
 def credits() -> dict[str, dict[str, str]]:
     """{domain of the embedded data: {set, licence, attribution}}, from its licence file."""
     text = (paths.PACKAGE / "data" / "emoji_domains" / "LICENSES.md").read_text()
-    found = {}
+    of_domain = {}
     for block in text.split("\n## ")[1:]:
         fields = dict(re.findall(r"^- (Set|Licence|Attribution): (.+)$", block, re.MULTILINE))
         if len(fields) == 3:
-            found[block.splitlines()[0]] = {name.lower(): value for name, value in fields.items()}
-    return found
+            of_domain[block.splitlines()[0]] = {name.lower(): value for name, value in fields.items()}
+    return of_domain
 
 
-def _parity(record: RunRecord, encoder: PictureEncoder, per_kind: int = 5) -> dict:
+def _parity(record: TrainedRun, encoder: PictureEncoder, per_kind: int = 5) -> dict[str, Any]:
     """Drawings of unseen and seen classes, at twice their size so that framing and resizing are tested too."""
     training = record.spec.training()
     manifest = training.manifest
-    asks = next((d for d in (*ASKS, *manifest.domains) if d in manifest.domains and d != record.spec.gallery_domain))
+    domain = next(
+        name
+        for name in (*QUERY_DOMAINS, *manifest.domains)
+        if name in manifest.domains and name != record.spec.gallery_domain
+    )
     examples = []
     for unseen in (True, False):
         names = sorted(training.split.test if unseen else training.seen)
         for name in np.array(names)[np.linspace(0, len(names) - 1, per_kind).round().astype(int)]:
-            row = manifest.rows([asks], [name])[0]
+            row = manifest.rows([domain], [name])[0]
             picture = images.read(manifest, row)
             large = picture.resize((2 * picture.width, 2 * picture.height), Image.Resampling.BICUBIC)
             with torch.inference_mode():
                 embedding, features = Exported(encoder)(encoder.pixels([framed(large)]))
-            examples.append({
-                "class": str(name), "unseen": unseen, "credit": asks, "width": large.width, "height": large.height,
-                "rgb": base64.b64encode(gzip.compress(np.asarray(large).tobytes(), mtime=0)).decode(),
-                "embedding": np.round(embedding[0].numpy(), 5).tolist(), "features": np.round(features[0].numpy(), 5).tolist()})
+            examples.append(
+                {
+                    "class": str(name),
+                    "unseen": unseen,
+                    "credit": domain,
+                    "width": large.width,
+                    "height": large.height,
+                    "rgb": base64.b64encode(gzip.compress(np.asarray(large).tobytes(), mtime=0)).decode(),
+                    "embedding": np.round(embedding[0].numpy(), 5).tolist(),
+                    "features": np.round(features[0].numpy(), 5).tolist(),
+                }
+            )
     return {"run": record.key, "examples": examples}
 
 
 # ----------------------------------------------------------------------------------------------------------------- page
 
-def page(record: RunRecord, folder: Path, gallery: tuple[str, ...] = ()) -> dict:
-    """The doodle page's folder: the export, compressed, its scripts, and the runtime from the npm package that `web/package-lock.json` pins.
 
-    Without npm the folder has the scripts and a `build.json` that says what is missing; the page shows it.  Returns build.json.
+def page(record: TrainedRun, folder: Path, gallery: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The doodle page's folder: the export, compressed, its scripts, and the runtime (`web/package-lock.json` pins it).
+
+    Without npm the folder has the scripts and a `build.json` that says what is missing; the page shows it.  Returns
+    build.json.
     """
-    described = export(record, folder, gallery)
+    description = export(record, folder, gallery)
     for name in ("model.onnx", "gallery.bin"):
         _compress(folder / name)
     missing = _runtime(folder)
-    for source in WEB.glob("*.mjs"):
+    for source in paths.WEB.glob("*.mjs"):
         shutil.copy(source, folder)
-    shutil.copy(WEB / "doodle.css", folder)
-    built = {"missing": missing, "run": described["run"], "bytes": sum(file.stat().st_size for file in folder.iterdir())}
-    (folder / "build.json").write_text(json.dumps(built))
-    return built
+    shutil.copy(paths.WEB / "doodle.css", folder)
+    build = {
+        "missing": missing,
+        "run": description["run"],
+        "bytes": sum(file.stat().st_size for file in folder.iterdir()),
+    }
+    (folder / "build.json").write_text(json.dumps(build))
+    return build
 
 
 def _compress(path: Path) -> None:
@@ -247,13 +315,18 @@ def _runtime(folder: Path) -> str:
     """Puts onnxruntime-web into the folder; returns what is missing, or nothing."""
     npm = shutil.which("npm")
     if npm is None:
-        return "Node.js with npm was not found when this book was built. The page needs the package onnxruntime-web: install Node.js and run `make site` again."
+        return (
+            "Node.js with npm was not found when this book was built. The page needs the package onnxruntime-web: "
+            "install Node.js and run `make site` again."
+        )
     with tempfile.TemporaryDirectory() as scratch:
         for name in ("package.json", "package-lock.json"):
-            shutil.copy(WEB / name, scratch)
-        done = subprocess.run([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=scratch, capture_output=True, text=True)
+            shutil.copy(paths.WEB / name, scratch)
+        command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+        done = subprocess.run(command, cwd=scratch, capture_output=True, text=True)
         if done.returncode:
-            return f"npm could not install onnxruntime-web when this book was built ({done.stderr.strip().splitlines()[-1] if done.stderr.strip() else 'no reason given'})."
+            reason = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "no reason given"
+            return f"npm could not install onnxruntime-web when this book was built ({reason})."
         for name in RUNTIME:
             shutil.copy(Path(scratch) / "node_modules" / "onnxruntime-web" / "dist" / name, folder)
     _compress(folder / RUNTIME[-1])
@@ -261,7 +334,7 @@ def _runtime(folder: Path) -> str:
 
 
 def check(folder: Path) -> list[float]:
-    """Cosines between what model.onnx gives here (onnxruntime) and what parity.json says, embedding and features of every example."""
+    """Cosines between what model.onnx gives here and what parity.json says: embedding and features of every example."""
     import onnxruntime
 
     if not (folder / "model.onnx").exists():
@@ -270,9 +343,11 @@ def check(folder: Path) -> list[float]:
     size_px = session.get_inputs()[0].shape[2]
     cosines = []
     for example in json.loads((folder / "parity.json").read_text())["examples"]:
-        rgb = np.frombuffer(gzip.decompress(base64.b64decode(example["rgb"])), np.uint8).reshape(example["height"], example["width"], 3)
-        pixels = np.asarray(framed(Image.fromarray(rgb)).resize((size_px, size_px), Image.Resampling.BICUBIC), np.float32).transpose(2, 0, 1)[None] / 255
-        for name, values in zip(("embedding", "features"), session.run(["embedding", "features"], {"pixels": pixels})):
+        rgb = np.frombuffer(gzip.decompress(base64.b64decode(example["rgb"])), np.uint8)
+        drawing = framed(Image.fromarray(rgb.reshape(example["height"], example["width"], 3)))
+        squashed = drawing.resize((size_px, size_px), Image.Resampling.BICUBIC)
+        pixels = np.asarray(squashed, np.float32).transpose(2, 0, 1)[None] / 255
+        for name, values in zip(OUTPUTS, session.run(list(OUTPUTS), {"pixels": pixels})):
             wanted = np.array(example[name])
             cosines.append(float(values[0] @ wanted / np.linalg.norm(values[0]) / np.linalg.norm(wanted)))
     return cosines

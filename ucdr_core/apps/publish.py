@@ -1,7 +1,7 @@
 """Publishing: the built site goes out only as the gate passed it.
 
-When nbval has passed, `make gate` writes a stamp with a digest of everything that the pages are made of.  The site may be published while
-that digest is still the same and the built pages were made of the same sources.
+When nbval has passed, `make gate` writes a stamp with a digest of everything that the pages are made of.  The site may
+be published while that digest is still the same and the built pages were made of the same sources.
 """
 
 from __future__ import annotations
@@ -16,8 +16,13 @@ from pathlib import Path
 from ucdr_core import paths
 
 SOURCES = (
-    "notebooks/**/*.ipynb", "book/**/*", *(f"ucdr_core/**/*.{kind}" for kind in ("py", "csv", "json", "parquet")), "ucdr_core/apps/web/*",
-    "_config.yml", "constraints.txt")
+    "notebooks/**/*.ipynb",
+    "book/**/*",
+    *(f"ucdr_core/**/*.{kind}" for kind in ("py", "csv", "json", "parquet")),
+    "ucdr_core/apps/web/*",
+    "_config.yml",
+    "constraints.txt",
+)
 
 
 class PublishError(RuntimeError):
@@ -36,8 +41,12 @@ def digest(repository: Path = paths.REPOSITORY) -> str:
     """SHA-256 over names and bytes of the notebooks, the prose, the library and the pinned versions."""
     whole = hashlib.sha256()
     for path in sorted({path for pattern in SOURCES for path in repository.glob(pattern)}):
-        if path.is_file() and not any(part.startswith(".") or part == "__pycache__" for part in path.relative_to(repository).parts):
-            whole.update(path.relative_to(repository).as_posix().encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+        if path.is_file() and not any(
+            part.startswith(".") or part == "__pycache__" for part in path.relative_to(repository).parts
+        ):
+            whole.update(
+                path.relative_to(repository).as_posix().encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest()
+            )
     return whole.hexdigest()
 
 
@@ -49,7 +58,10 @@ def passed(repository: Path = paths.REPOSITORY) -> None:
 
 
 def checked(repository: Path = paths.REPOSITORY) -> Path:
-    """The folder of the built site.  Raises PublishError where the gate has not passed what it is made of, saying what to do."""
+    """The folder of the built site.
+
+    Raises PublishError where the gate has not passed what it is made of, saying what to do.
+    """
     file, site = stamp_file(repository), site_of(repository)
     try:
         stated = json.loads(file.read_text())["digest"]
@@ -64,12 +76,14 @@ def checked(repository: Path = paths.REPOSITORY) -> Path:
             continue
         built = site / "_sources" / source.relative_to(repository)
         if not built.is_file() or built.read_bytes() != source.read_bytes():
-            raise PublishError(f"the site was built before {source.relative_to(repository)} was last changed: run `make site` again")
+            raise PublishError(
+                f"the site was built before {source.relative_to(repository)} was last changed: run `make site` again"
+            )
     return site
 
 
 def to_folder(site: Path, folder: Path) -> None:
-    """Replaces a folder by the site, by rename.  Raises PublishError where it holds something that is no site of this book."""
+    """Replaces a folder by the site, by rename.  Raises PublishError where it holds something that is no such site."""
     folder = folder.expanduser().resolve()
     if folder.exists() and any(folder.iterdir()) and not (folder / ".ucdr-site").exists():
         raise PublishError(f"{folder} holds files that are no earlier site of this book; give an empty or a new folder")
@@ -90,7 +104,8 @@ def to_branch(site: Path, branch: str) -> None:
     """Commits the site to a branch of the repository and pushes it (ghp-import)."""
     command = [sys.executable, "-m", "ghp_import", "--no-jekyll", "--push", "--force", "--branch", branch]
     done = subprocess.run(
-        [*command, "--message", "Publish the book", str(site)], cwd=paths.REPOSITORY, capture_output=True, text=True)
+        [*command, "--message", "Publish the book", str(site)], cwd=paths.REPOSITORY, capture_output=True, text=True
+    )
     if done.returncode:
         raise PublishError(f"ghp-import failed: {done.stderr.strip() or done.stdout.strip()}")
 

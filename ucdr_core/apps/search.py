@@ -1,9 +1,10 @@
 """Search in a folder of one's own pictures: index it once with a run's encoder, then ask with a drawing.
 
-    index = Index.build("~/Pictures")           # the reader's model, made on first use; later calls look at new and changed files only
-    hits = index.search(Image.open("doodle.png"), k=12)
-    index.show(hits).save("result.png")
+>>> index = Index.build("~/Pictures")  # the reader's model, made on first use; later, new and changed files only
+>>> hits = index.search(Image.open("doodle.png"), k=12)
+>>> index.show(hits).save("result.png")
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -15,72 +16,64 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import faiss
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
-from tqdm import tqdm
 
 from ucdr_core import paths
-from ucdr_core.data import DataError, Manifest, images
-from ucdr_core.data.datasets import IMAGE_SUFFIXES
-from ucdr_core.apps.encoder import PictureEncoder, framed, unit
-from ucdr_core.evidence.record import RunRecord
+from ucdr_core.apps.encoder import PictureEncoder, framed
+from ucdr_core.chapters.search import reader_spec
+from ucdr_core.chapters.tiers import TIERS
+from ucdr_core.data import DataError, Manifest, emoji, images
+from ucdr_core.data.manifest import IMAGE_SUFFIXES
+from ucdr_core.evidence import committed
+from ucdr_core.evidence.record import TrainedRun, load_record
 from ucdr_core.evidence.store import Store
+from ucdr_core.progress import bar
+from ucdr_core.retrieval.index import distance_index, nearest_index
+from ucdr_core.retrieval.ranking import unit
 from ucdr_core.training.spec import TrainSpec
 
-# Up to here a flat index compares with every picture: exact, and 9 ms at half as many.  Above, IVF: of a million it finds all but one in a thousand
-# in 3 ms and is built in 60 to 84 s, where HNSW took 281 to 746 and of the real ones found nine in ten (`ucdr bench search`).
-FLAT_AT_MOST = 200_000
-LINKS, EF_CONSTRUCTION, EF_SEARCH = 32, 80, 128  # of HNSW
 BATCH, SAVE_SECONDS = 64, 20.0
+Stamp = tuple[int, int]  # of a file: size in bytes, time of change in ns
 
 
-def reader_record(progress: bool = True) -> RunRecord:
-    """The run that readers search with (`papers.search`), made if it is not there yet: some minutes on two cores."""
-    from ucdr_core.chapters.search import spec as reader_spec
-
+def reader_record(progress: bool = True) -> TrainedRun:
+    """The run that readers search with (`chapters.search`), made if it is not there yet: some minutes on two cores."""
     spec, store = reader_spec(), Store()
     if progress and not store.folder(spec).exists():
         print("the reader's model is trained first, once; a few minutes", flush=True)
     return store.make(spec, progress=progress)
 
 
-def record_of(run: str) -> RunRecord:
-    """The record of a run by its key, or by a beginning of it that only one has.  Raises DataError naming what fits."""
-    from ucdr_core.evidence.record import load_record
+def record_of(run: str) -> TrainedRun:
+    """The user's own run with this key, or the only one whose key begins so.
 
+    Raises DataError naming what fits, and for a run that is only in the committed evidence, which holds no weights.
+    """
     root = Store().root
-    found = [folder for folder in sorted(root.glob(f"{run}*")) if folder.is_dir() and not folder.suffix] if run and run.isalnum() else []
-    if len(found) != 1:
-        raise DataError(f"{len(found) or 'no'} runs under {root} begin with {run!r}; `ucdr reproduce --list` and `ucdr table PAPER TABLE --runs` name them")
-    return load_record(found[0])
-
-
-def nearest_index(vectors: np.ndarray, kind: str | None = None) -> faiss.Index:
-    """A faiss index over unit vectors (n, D) float32, largest product first: flat up to FLAT_AT_MOST, IVF above; or the kind that is named."""
-    count, dimension = vectors.shape
-    kind = kind or ("flat" if count <= FLAT_AT_MOST else "ivf")
-    if kind == "flat":
-        made = faiss.IndexFlatIP(dimension)
-    elif kind == "hnsw":
-        made = faiss.IndexHNSWFlat(dimension, LINKS, faiss.METRIC_INNER_PRODUCT)
-        made.hnsw.efConstruction, made.hnsw.efSearch = EF_CONSTRUCTION, EF_SEARCH
-    elif kind == "ivf":
-        lists = max(1, int(4 * count**0.5))
-        made = faiss.IndexIVFFlat(faiss.IndexFlatIP(dimension), dimension, lists, faiss.METRIC_INNER_PRODUCT)
-        made.cp.niter, made.cp.max_points_per_centroid = 10, 64
-        made.train(vectors)
-        made.nprobe = max(1, lists // 32)
-    else:
-        raise ValueError(f"unknown kind of index {kind!r}; known: flat, hnsw, ivf")
-    made.add(vectors)
-    return made
+    if not run or not run.isalnum():
+        raise DataError(f"no runs under {root} begin with {run!r}; a key is 16 hex digits")
+    trained = [folder for folder in sorted(root.glob(f"{run}*")) if folder.is_dir() and not folder.suffix]
+    if len(trained) == 1:
+        return load_record(trained[0])
+    if not trained:
+        for tier in TIERS:
+            for key in committed.runs_of(tier):
+                if key.startswith(run):
+                    raise DataError(
+                        f"the weights of run {key} are not in the evidence; "
+                        f"`ucdr reproduce --tier {tier} --only {key}` trains it"
+                    )
+    raise DataError(
+        f"{len(trained) or 'no'} runs under {root} begin with {run!r}; `ucdr reproduce --list` and `ucdr table PAPER "
+        "TABLE --runs` name them"
+    )
 
 
 @dataclass(frozen=True)
 class Hit:
-    """A picture that was found; similarity is the cosine, or for a run that compares by Euclidean distance the distance, negative."""
+    """A picture of the folder.  Similarity is the cosine, or for a run that compares by distance its negative."""
 
     path: Path
     similarity: float
@@ -96,45 +89,57 @@ class Index:
 
     folder: Path
     run: str
-    files: dict[str, tuple[int, int]]
+    files: dict[str, Stamp]
     embeddings: np.ndarray
     unreadable: dict[str, tuple[int, int, str]] = field(default_factory=dict)
     added: int = 0
     removed: int = 0
-    _held: dict = field(default_factory=dict, repr=False)  # the encoder, and faiss indexes by kind, once they are asked for
+    # The encoder, and faiss indexes by kind, once they are needed.
+    _cache: dict = field(default_factory=dict, repr=False)
 
     # ------------------------------------------------------------------------------------------------- making
 
     @classmethod
-    def build(cls, folder: str | Path, record: RunRecord | None = None, device: str = "cpu", progress: bool = True) -> Index:
+    def build(
+        cls, folder: str | Path, record: TrainedRun | None = None, device: str = "cpu", progress: bool = True
+    ) -> Index:
         """Indexes every picture below the folder, hidden ones left out; what is indexed and has not changed is kept.
 
-        An interrupted build goes on from where it last saved.  Raises DataError where the folder is missing or holds no picture.
+        An interrupted build goes on from where it last saved.  Raises DataError where the folder is missing or holds no
+        picture.
         """
         folder = Path(folder).expanduser().resolve()
         if not folder.is_dir():
             raise DataError(f"{folder} is not a folder; give one with pictures in it")
         record = record or reader_record(progress)
-        found = dict(_pictures(folder))
-        if not found:
+        stamps = dict(_pictures(folder))
+        if not stamps:
             raise DataError(f"{folder} holds no picture ({', '.join(sorted(IMAGE_SUFFIXES))})")
-        old = cls._stored(folder, record.key)
-        kept = [place for place, (path, stamp) in enumerate(old.files.items()) if found.get(path) == stamp]
-        names = list(old.files)
-        index = cls(folder, record.key, {names[place]: old.files[names[place]] for place in kept}, old.embeddings[kept],
-                    {path: own for path, own in old.unreadable.items() if found.get(path) == own[:2]}, removed=len(set(old.files) - set(found)))
-        todo = [path for path in sorted(found) if path not in index.files and path not in index.unreadable]
+        before = cls._stored(folder, record.key)
+        kept = [place for place, (name, stamp) in enumerate(before.files.items()) if stamps.get(name) == stamp]
+        names = list(before.files)
+        index = cls(
+            folder,
+            record.key,
+            {names[place]: before.files[names[place]] for place in kept},
+            before.embeddings[kept],
+            {name: why for name, why in before.unreadable.items() if stamps.get(name) == why[:2]},
+            removed=len(set(before.files) - set(stamps)),
+        )
+        todo = [name for name in sorted(stamps) if name not in index.files and name not in index.unreadable]
         if todo:
-            index._embed(todo, found, PictureEncoder(record, device), progress)
-        if todo or index.removed or len(kept) < len(old.files):
+            index._embed(todo, stamps, PictureEncoder(record, device), progress)
+        if todo or index.removed or len(kept) < len(before.files):
             index.save()
-        index.added = len([path for path in todo if path in index.files])
+        index.added = len([name for name in todo if name in index.files])
         return index
 
-    def _embed(self, todo: list[str], found: dict, encoder: PictureEncoder, progress: bool) -> None:
+    def _embed(self, todo: list[str], stamps: dict[str, Stamp], encoder: PictureEncoder, progress: bool) -> None:
         manifest = Manifest(self.folder.name, self.folder, pd.DataFrame({"path": todo, "class_name": "", "domain": ""}))
         saved, blocks = time.monotonic(), [self.embeddings] if len(self.embeddings) else []
-        with tqdm(total=len(todo), desc=f"indexing {self.folder.name}", unit="img", disable=not progress) as bar:
+        with bar(
+            total=len(todo), desc=f"indexing {self.folder.name}", unit="img", disable=not progress
+        ) as progress_bar:
             for start in range(0, len(todo), BATCH):
                 pictures, names = [], []
                 for row in range(start, min(start + BATCH, len(todo))):
@@ -142,11 +147,11 @@ class Index:
                         pictures.append(images.read(manifest, row))
                         names.append(todo[row])
                     except DataError as error:
-                        self.unreadable[todo[row]] = (*found[todo[row]], str(error.__cause__ or error))
+                        self.unreadable[todo[row]] = (*stamps[todo[row]], str(error.__cause__ or error))
                 if pictures:
                     blocks.append(encoder.embed(pictures, photo=True))
-                    self.files.update((name, found[name]) for name in names)
-                bar.update(min(BATCH, len(todo) - start))
+                    self.files.update((name, stamps[name]) for name in names)
+                progress_bar.update(min(BATCH, len(todo) - start))
                 if time.monotonic() - saved > SAVE_SECONDS:
                     self.embeddings = np.concatenate(blocks)
                     self.save()
@@ -175,9 +180,13 @@ class Index:
             files = sorted(paths.indexes().glob("*.npz"), key=lambda file: file.stat().st_mtime_ns)
         else:
             folder = Path(folder).expanduser().resolve()
-            files = sorted(paths.indexes().glob(_file(folder, run or "*").name), key=lambda file: file.stat().st_mtime_ns)
+            files = sorted(
+                paths.indexes().glob(_file(folder, run or "*").name), key=lambda file: file.stat().st_mtime_ns
+            )
         if not files:
-            raise DataError(f"there is no index of {folder or 'any folder'}; make one with `ucdr index {folder or 'FOLDER'}`")
+            raise DataError(
+                f"there is no index of {folder or 'any folder'}; make one with `ucdr index {folder or 'FOLDER'}`"
+            )
         return cls._read(files[-1])
 
     @classmethod
@@ -198,21 +207,28 @@ class Index:
                 table, embeddings = json.loads(arrays["table"].tobytes()), arrays["embeddings"]
             if len(table["files"]) != len(embeddings):
                 raise ValueError(f"{len(table['files'])} files but {len(embeddings)} embeddings")
-            return cls(Path(table["folder"]), table["run"], {path: tuple(own) for path, own in table["files"].items()}, embeddings,
-                       {path: tuple(own) for path, own in table["unreadable"].items()})
+            files, unreadable = (
+                {name: tuple(values) for name, values in table[part].items()} for part in ("files", "unreadable")
+            )
+            return cls(Path(table["folder"]), table["run"], files, embeddings, unreadable)
         except (OSError, ValueError, KeyError, AttributeError, TypeError, zipfile.BadZipFile) as error:
-            raise DataError(f"{file} is no index ({type(error).__name__}: {error}); remove it and run `ucdr index` again") from error
+            raise DataError(
+                f"{file} is no index ({type(error).__name__}: {error}); remove it and run `ucdr index` again"
+            ) from error
 
     def __len__(self) -> int:
         return len(self.files)
 
     # ------------------------------------------------------------------------------------------------- asking
 
-    def search(self, picture: Image.Image | str | Path, k: int = 12, photo: bool = False, kind: str | None = None) -> list[Hit]:
+    def search(
+        self, picture: Image.Image | str | Path, k: int = 12, photo: bool = False, kind: str | None = None
+    ) -> list[Hit]:
         """The k nearest pictures, best first.
 
-        picture  a drawing, framed as the model's drawings are (`encoder.framed`), or with `photo` a picture like those of the folder
-        kind     of index: flat, hnsw or ivf; default by size, see `nearest_index`
+        picture  a drawing, framed as the model's drawings are (`encoder.framed`), or with `photo` a picture like those
+                 of the folder
+        kind     of index: flat, hnsw or ivf; default by size, see `retrieval.index`
         """
         return self.nearest(self.ask(picture, photo), k, kind)
 
@@ -222,7 +238,8 @@ class Index:
             path = Path(picture).expanduser().resolve()
             if not path.is_file():
                 raise DataError(f"there is no picture {path}")
-            picture = images.read(Manifest(path.name, path.parent, pd.DataFrame({"path": [path.name], "class_name": [""], "domain": [""]})), 0)
+            sample = pd.DataFrame({"path": [path.name], "class_name": [""], "domain": [""]})
+            picture = images.read(Manifest(path.name, path.parent, sample), 0)
         picture = picture if photo else framed(picture)
         return self._encoder().embed([picture], photo)[0]
 
@@ -233,26 +250,26 @@ class Index:
         if not len(self):
             raise DataError(f"no picture of {self.folder} could be read")
         if self._encoder().distance == "cosine":
-            if kind not in self._held:
-                self._held[kind] = nearest_index(unit(self.embeddings), kind)
-            values, rows = self._held[kind].search(unit(query[None]), min(k, len(self)))
+            if kind not in self._cache:
+                self._cache[kind] = nearest_index(unit(self.embeddings), kind)
+            values, rows = self._cache[kind].search(unit(query[None]), min(k, len(self)))
         else:
-            if "euclidean" not in self._held:
-                self._held["euclidean"] = faiss.IndexFlatL2(self.embeddings.shape[1])
-                self._held["euclidean"].add(self.embeddings)
-            squares, rows = self._held["euclidean"].search(query[None], min(k, len(self)))
+            if "euclidean" not in self._cache:
+                self._cache["euclidean"] = distance_index(self.embeddings)
+            squares, rows = self._cache["euclidean"].search(query[None], min(k, len(self)))
             values = -np.sqrt(squares)
         names = list(self.files)
         return [Hit(self.folder / names[row], float(value)) for row, value in zip(rows[0], values[0]) if row >= 0]
 
     def _encoder(self) -> PictureEncoder:
-        if "encoder" not in self._held:
-            self._held["encoder"] = PictureEncoder(record_of(self.run))
-        return self._held["encoder"]
+        if "encoder" not in self._cache:
+            self._cache["encoder"] = PictureEncoder(record_of(self.run))
+        return self._cache["encoder"]
 
     def show(self, hits: list[Hit], query: Image.Image | None = None, side: int = 160, columns: int = 4) -> Image.Image:
         """The hits as one picture, the query before them."""
-        tiles = [*([("query", query)] if query is not None else []), *((f"{hit.similarity:.2f}  {hit.path.name}", hit.path) for hit in hits)]
+        tiles: list[tuple[str, Image.Image | Path]] = [("query", query)] if query is not None else []
+        tiles += [(f"{hit.similarity:.2f}  {hit.path.name}", hit.path) for hit in hits]
         sheet = Image.new("RGB", (columns * side, -(-len(tiles) // columns) * (side + 16)), "white")
         draw = ImageDraw.Draw(sheet)
         for place, (title, picture) in enumerate(tiles):
@@ -266,18 +283,16 @@ class Index:
 
 
 def embedded_pictures(domains: tuple[str, ...] = ("fluent_3d", "twemoji")) -> Path:
-    """A folder with the embedded pictures of these domains as files, <domain>/<class>-<name>.webp: something to try a search on."""
-    from ucdr_core.data import emoji
-
+    """A folder of the embedded pictures of these domains, <domain>/<class>-<name>.webp: to try a search on."""
     manifest, folder = emoji(), paths.cache() / "pictures"
     with zipfile.ZipFile(manifest.root) as pack:
         for row in manifest.rows(list(domains), manifest.classes):
-            own = manifest.samples.iloc[row]
-            path = folder / own.domain / f"{own.class_name}-{Path(own.path).name}"
+            sample = manifest.samples.iloc[row]
+            path = folder / sample.domain / f"{sample.class_name}-{Path(sample.path).name}"
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 partial = path.with_suffix(f".{os.getpid()}.partial")
-                partial.write_bytes(pack.read(own.path))
+                partial.write_bytes(pack.read(sample.path))
                 partial.replace(path)
     return folder
 
@@ -286,7 +301,7 @@ def _file(folder: Path, run: str) -> Path:
     return paths.indexes() / f"{hashlib.sha256(str(folder).encode()).hexdigest()[:16]}-{run}.npz"
 
 
-def _pictures(folder: Path) -> Iterator[tuple[str, tuple[int, int]]]:
+def _pictures(folder: Path) -> Iterator[tuple[str, Stamp]]:
     """(path below the folder, (size, time of change)) of every picture; links that lead elsewhere are not followed."""
     for where, below, files in os.walk(folder):
         below[:] = sorted(name for name in below if not name.startswith("."))
@@ -300,7 +315,20 @@ def _pictures(folder: Path) -> Iterator[tuple[str, tuple[int, int]]]:
             yield path.relative_to(folder).as_posix(), (stat.st_size, stat.st_mtime_ns)
 
 
-def find(picture: Image.Image | str | Path, folder: str | Path, k: int = 12, run: str | RunRecord | TrainSpec | None = None, photo: bool = False) -> list[Hit]:
-    """The k pictures of a folder that are nearest to a drawing; the folder is indexed first, or its index brought up to date."""
-    record = run if isinstance(run, RunRecord) or run is None else Store().make(run) if isinstance(run, TrainSpec) else record_of(run)
-    return Index.build(folder, record).search(picture, k, photo)
+def find(
+    picture: Image.Image | str | Path,
+    folder: str | Path,
+    k: int = 12,
+    run: str | TrainedRun | TrainSpec | None = None,
+    photo: bool = False,
+) -> list[Hit]:
+    """The k pictures of a folder that are nearest to a drawing; the folder is indexed first, or its index brought up to
+    date.
+
+    run  that embeds them: a key, a record or a spec, which is trained if need be; default: the reader's model
+    """
+    if isinstance(run, TrainSpec):
+        run = Store().make(run)
+    elif isinstance(run, str):
+        run = record_of(run)
+    return Index.build(folder, run).search(picture, k, photo)

@@ -16,13 +16,19 @@ from ucdr_core import paths
 class Canvas(anywidget.AnyWidget):
     """The doodle page's drawing pad in a notebook; `picture()` is what stands on it."""
 
-    _esm = (paths.WEB / "pad.mjs").read_text() + """
+    _esm = (
+        (paths.WEB / "pad.mjs").read_text()
+        + """
     export default { render({ model, el }) {
       const drawing = pad(el, () => {
-        drawing.canvas.toBlob(async (blob) => { model.set("png", new DataView(await blob.arrayBuffer())); model.save_changes(); });
+        drawing.canvas.toBlob(async (blob) => {
+          model.set("png", new DataView(await blob.arrayBuffer()));
+          model.save_changes();
+        });
       });
     } };
     """
+    )
     _css = (paths.WEB / "doodle.css").read_text()
     png = traitlets.Bytes(b"").tag(sync=True)
 

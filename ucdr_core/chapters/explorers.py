@@ -6,6 +6,8 @@ shows a static figure beside each.
 
 from __future__ import annotations
 
+import html
+
 import ipywidgets
 import numpy as np
 import seaborn as sns
@@ -18,6 +20,7 @@ from ucdr_core.chapters.stl.rows import runs_of as stl_runs
 from ucdr_core.chapters.strad.rows import strad
 from ucdr_core.chapters.tiers import Tier, tier_of
 from ucdr_core.data import DataError
+from ucdr_core.evidence.record import MissingRun
 from ucdr_core.evidence.store import Store
 from ucdr_core.methods import semantics
 from ucdr_core.methods.doodle import ramp, semantic_negatives
@@ -31,7 +34,12 @@ def explorer(paper: str, tier: str | Tier = "embedded", **options) -> ipywidgets
     """The explorer of a paper's chapter.  Raises DataError for a paper that has none."""
     if paper not in EXPLORERS:
         raise DataError(f"there is no explorer for {paper!r}; known: {', '.join(EXPLORERS)}")
-    return EXPLORERS[paper](tier_of(tier), **options)
+    try:
+        return EXPLORERS[paper](tier_of(tier), **options)
+    except (MissingRun, IndexError, DataError) as problem:
+        return ipywidgets.HTML(
+            f"This explorer needs a trained run of tier {html.escape(str(tier))}: {html.escape(str(problem))}"
+        )
 
 
 def retrieval(tier: Tier, held_out: str = "sketch", k: int = 8) -> ipywidgets.Widget:
@@ -187,8 +195,16 @@ EXPLORERS = {"metrics": definitions, "snmpnet": retrieval, "doodle": reversal, "
 
 
 def _made(spec: TrainSpec):
-    """The trained run of the spec, with its weights."""
-    return Store().make(spec, progress=False)
+    """The trained run of the spec, with its weights: made here on the embedded data, on others the user's own.
+
+    Raises MissingRun where there is none.
+    """
+    store = Store()
+    if spec.dataset.startswith("emoji"):
+        return store.make(spec, progress=False)
+    if (record := store.trained(spec)) is None:
+        raise MissingRun(f"`ucdr reproduce --only {spec.key}` makes it")
+    return record
 
 
 def _linked(controls: list, results: list, show) -> ipywidgets.Widget:

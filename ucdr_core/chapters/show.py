@@ -94,7 +94,10 @@ def fusion_lines(tier: str | Tier = "embedded") -> list[str]:
     lines = []
     for backbone in strad.BACKBONES:
         records = [record for spec in strad.strad(tier, "sketchy", backbone) if (record := store.get(spec)) is not None]
-        weights = " ".join(f"{fusion_weight(record):.1f}" for record in records)
+        try:
+            weights = " ".join(f"{fusion_weight(record):.1f}" for record in records)
+        except MissingRun:
+            weights = "not kept in the evidence"
         lines.append(f"STRAD ({backbone[0].upper()}): {weights or 'no run yet'}")
     return lines
 

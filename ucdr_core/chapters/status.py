@@ -144,6 +144,8 @@ def current_code(run: RunRecord) -> str:
 def circumstances(tier: str = "embedded") -> dict[str, Any]:
     """Of the evidence: when, on what, by which versions, and how long."""
     records = [run.circumstances for run in committed.runs_of(tier).values()]
+    if not records:
+        return {"runs": 0}
     finished = sorted(one["finished"] for one in records)
     return {
         "runs": len(records),

@@ -19,41 +19,70 @@ class Verb(NamedTuple):
 
 VERBS = {
     "data": Verb(
-        "data", "List the data sets; count one's pictures against what was published; fetch it; decode it once.",
-        "ucdr data status sketchy"),
+        "data",
+        "List the data sets; count one's pictures against what was published; fetch it; decode it once.",
+        "ucdr data status sketchy",
+    ),
     "run": Verb(
-        "run", "Train one method and score it: validates the values, then executes the run notebook through papermill.",
-        "ucdr run snmpnet --dataset folders --data-root PATH --query-domain quickdraw --gallery-domain photo --seed 0"),
+        "run",
+        "Train one method and score it: validates the values, then executes the run notebook through papermill.",
+        "ucdr run snmpnet --dataset folders --data-root PATH --query-domain quickdraw --gallery-domain photo --seed 0",
+    ),
     "reproduce": Verb(
-        "reproduce", "Make every run of a paper, or of all, that is not done yet.",
-        "ucdr reproduce --paper snmpnet --tier paper --gpus 4"),
+        "reproduce",
+        "Make every run of a paper, or of all, that is not done yet.",
+        "ucdr reproduce --paper snmpnet --tier paper --gpus 4",
+    ),
     "verify": Verb(
-        "reproduce", "Train runs anew and compare their scores with the committed evidence.", "ucdr verify --sample --jobs 2"),
+        "reproduce",
+        "Train runs anew and compare their scores with the committed evidence.",
+        "ucdr verify --sample --jobs 2",
+    ),
     "evaluate": Verb(
-        "evaluate", "Score anyone's embeddings: .npz files with arrays `embeddings` (n, d) and `labels` (n,).",
-        "ucdr evaluate --query q.npz --gallery g.npz --distance cosine --json"),
+        "evaluate",
+        "Score anyone's embeddings: .npz files with arrays `embeddings` (n, d) and `labels` (n,).",
+        "ucdr evaluate --query q.npz --gallery g.npz --distance cosine --json",
+    ),
     "table": Verb("tables", "Print a paper's table beside ours.", "ucdr table snmpnet table2 --tier paper"),
     "claims": Verb(
-        "tables", "Print the order that a paper's table claims, as differences beside ours.", "ucdr claims snmpnet table2"),
+        "tables",
+        "Print the order that a paper's table claims, as differences beside ours.",
+        "ucdr claims snmpnet table2",
+    ),
     "figure": Verb(
-        "tables", "Draw a paper's figure on our runs, and print its fingerprint.",
-        "ucdr figure snmpnet figure5 --tier real --save figure5.png"),
+        "tables",
+        "Draw a paper's figure on our runs, and print its fingerprint.",
+        "ucdr figure snmpnet figure5 --tier real --save figure5.png",
+    ),
     "index": Verb(
-        "search", "Index the pictures of a folder, and of all folders in it, for `ucdr search`; again, it looks at new and "
-        "changed files only.", "ucdr index ~/Pictures"),
+        "search",
+        "Index the pictures of a folder, and of all folders in it, for `ucdr search`; again, it looks at new and "
+        "changed files only.",
+        "ucdr index ~/Pictures",
+    ),
     "search": Verb(
-        "search", "Find the pictures of an indexed folder that are nearest to a drawing.",
-        "ucdr search doodle.png -k 12 --save result.png"),
+        "search",
+        "Find the pictures of an indexed folder that are nearest to a drawing.",
+        "ucdr search doodle.png -k 12 --save result.png",
+    ),
     "export": Verb(
-        "publish", "Write a run as an ONNX model with a gallery and a parity file, for any other runtime.",
-        "ucdr export 1a2b3c --to build/model"),
+        "publish",
+        "Write a run as an ONNX model with a gallery and a parity file, for any other runtime.",
+        "ucdr export 1a2b3c --to build/model",
+    ),
     "publish": Verb(
-        "publish", "Put the built site into a folder of a static host, or on a branch of the repository; refuses what the gate "
-        "has not passed.", "ucdr publish --to /var/www/ucdr"),
+        "publish",
+        "Put the built site into a folder of a static host, or on a branch of the repository; refuses what the gate "
+        "has not passed.",
+        "ucdr publish --to /var/www/ucdr",
+    ),
     "bench": Verb(
-        "bench", "Measure this machine: exact retrieval metrics against scikit-learn; the training loop against the model alone "
-        "and a straightforward loop; indexes for search against a flat one; or how far numbers move between instruction sets.",
-        "ucdr bench train --device cuda"),
+        "bench",
+        "Measure this machine: exact retrieval metrics against scikit-learn; the training loop against the model alone "
+        "and a straightforward loop; indexes for search against a flat one; or how far numbers move between "
+        "instruction sets.",
+        "ucdr bench train --device cuda",
+    ),
 }
 
 
@@ -84,11 +113,15 @@ def parser_for(verb: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("ucdr", description="Universal cross-domain retrieval, reproducibly.")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, (module, text, example) in VERBS.items():
-        own = verbs.add_parser(
-            name, help=text, description=text, epilog=f"example:\n  {example}",
-            formatter_class=argparse.RawDescriptionHelpFormatter)
+        verb_parser = verbs.add_parser(
+            name,
+            help=text,
+            description=text,
+            epilog=f"example:\n  {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         if name == verb:
-            getattr(import_module(f"ucdr_core.cli.{module}"), f"add_{name}")(own)
+            getattr(import_module(f"ucdr_core.cli.{module}"), f"add_{name}")(verb_parser)
     return parser
 
 

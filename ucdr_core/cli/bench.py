@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def add_bench(parser) -> None:
-    parser.add_argument("what", choices=["retrieval", "train", "search", "numerics"])
+    parser.add_argument("what", choices=["retrieval", "train", "search", "numerics", "tolerance"])
     parser.add_argument("--queries", type=int, default=92_000, help="retrieval")
     parser.add_argument("--gallery", type=int, default=54_000, help="retrieval")
     parser.add_argument("--dimension", type=int, default=512, help="retrieval")
@@ -23,7 +23,11 @@ def add_bench(parser) -> None:
 def _bench(options) -> None:
     from ucdr_core.apps import bench
 
-    if options.what == "numerics":
+    if options.what == "tolerance":
+        from ucdr_core.apps.tolerance import measure
+
+        measure()
+    elif options.what == "numerics":
         bench.numerics()
     elif options.what == "search":
         bench.search([int(size) for size in options.sizes.split(",")])
@@ -31,5 +35,12 @@ def _bench(options) -> None:
         bench.retrieval(options.queries, options.gallery, options.dimension)
     else:
         bench.train(
-            options.device, options.backbone, options.size_px, options.batch_size, options.seconds, options.workers,
-            options.precision, options.compile)
+            options.device,
+            options.backbone,
+            options.size_px,
+            options.batch_size,
+            options.seconds,
+            options.workers,
+            options.precision,
+            options.compile,
+        )

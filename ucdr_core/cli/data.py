@@ -10,11 +10,19 @@ def add_data(parser) -> None:
     parser.add_argument("action", choices=["list", "status", "download", "pack"])
     parser.add_argument("name", nargs="?", default="emoji", help="data set, for all but list; default: emoji")
     parser.add_argument(
-        "--data-root", help="its folder; default $UCDR_DATA/NAME.  For 'folders': one of <domain>/<class>/<image file>")
+        "--data-root", help="its folder; default $UCDR_DATA/NAME.  For 'folders': one of <domain>/<class>/<image file>"
+    )
     parser.add_argument(
-        "--size-px", type=int, default=224,
-        help="pack: side of the decoded pictures; a run reads those of its own size_px (default 224, the papers')")
-    parser.set_defaults(do=lambda options: {"list": _list, "status": _status, "download": _download, "pack": _pack}[options.action](options))
+        "--size-px",
+        type=int,
+        default=224,
+        help="pack: side of the decoded pictures; a run reads those of its own size_px (default 224, the papers')",
+    )
+    parser.set_defaults(do=_data)
+
+
+def _data(options) -> None:
+    {"list": _list, "status": _status, "download": _download, "pack": _pack}[options.action](options)
 
 
 def _list(_) -> None:
@@ -29,8 +37,9 @@ def _status(options) -> None:
     manifest = data.load(options.name, options.data_root)
     counts = manifest.counts()
     print(
-        f"{manifest.name}: {len(manifest)} images, {len(manifest.classes)} classes, fingerprint {manifest.fingerprint}, "
-        f"root {manifest.root}")
+        f"{manifest.name}: {len(manifest)} images, {len(manifest.classes)} classes, fingerprint "
+        f"{manifest.fingerprint}, root {manifest.root}"
+    )
     for domain in manifest.domains:
         images_of_class = counts.loc[domain]
         there = images_of_class[images_of_class > 0]
@@ -39,7 +48,9 @@ def _status(options) -> None:
 
 def _download(options) -> None:
     if options.name not in published.PUBLISHED:
-        raise data.DataError(f"data set {options.name!r} is not one to fetch; those are: {', '.join(published.PUBLISHED)}")
+        raise data.DataError(
+            f"data set {options.name!r} is not one to fetch; those are: {', '.join(published.PUBLISHED)}"
+        )
     print("\n".join(download.download(options.name, options.data_root)))
 
 
@@ -50,6 +61,7 @@ def _pack(options) -> None:
     skipped = images.unreadable(whole)
     print(
         f"{whole.name}: {len(whole) - len(skipped):,} of {len(whole):,} pictures at {options.size_px} px in "
-        f"{images.pack_file(whole, options.size_px)}")
+        f"{images.pack_file(whole, options.size_px)}"
+    )
     for path, why in skipped.items():
         print(f"  skipped {path}: {why}")

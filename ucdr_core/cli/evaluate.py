@@ -27,13 +27,17 @@ def _evaluate(options) -> None:
     queries, query_labels = read_embeddings(options.query)
     gallery, gallery_labels = read_embeddings(options.gallery)
     try:
-        scores = evaluate(queries, query_labels, gallery, gallery_labels, options.distance, progress=sys.stderr.isatty())
+        scores = evaluate(
+            queries, query_labels, gallery, gallery_labels, options.distance, progress=sys.stderr.isatty()
+        )
     except ValueError as error:
         raise DataError(f"{error} (query {options.query}, gallery {options.gallery})") from error
     if scores.without_relevant:
         print(
-            f"ucdr evaluate: {scores.without_relevant} of {len(queries)} queries have no relevant item in the gallery and "
-            "score 0", file=sys.stderr)
+            f"ucdr evaluate: {scores.without_relevant} of {len(queries)} queries have no relevant item in the gallery "
+            "and score 0",
+            file=sys.stderr,
+        )
     if options.json:
         counts = {"queries": len(queries), "gallery": len(gallery), "queries_without_relevant": scores.without_relevant}
         print(json.dumps({**scores.mean, **counts, "distance": options.distance, "arithmetic": scores.arithmetic}))
@@ -43,7 +47,7 @@ def _evaluate(options) -> None:
 
 
 def read_embeddings(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Arrays `embeddings` and `labels` of an .npz file.  Raises DataError naming the file and what it lacks; reads no pickles."""
+    """Arrays `embeddings` and `labels` of an .npz file, pickles refused.  Raises DataError naming what it lacks."""
     if not path.is_file():
         raise DataError(f"{path} does not exist")
     try:
@@ -60,6 +64,7 @@ def read_embeddings(path: Path) -> tuple[np.ndarray, np.ndarray]:
             return content["embeddings"], content["labels"]
         except ValueError as error:
             raise DataError(
-                f"{path} holds pickled objects, which are not read; save plain numbers and text ({error})") from error
+                f"{path} holds pickled objects, which are not read; save plain numbers and text ({error})"
+            ) from error
         except (zipfile.BadZipFile, EOFError, OSError) as error:
             raise DataError(f"{path} is damaged ({error})") from error

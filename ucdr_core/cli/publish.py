@@ -9,11 +9,15 @@ from ucdr_core.apps import export, publish
 
 def add_export(parser) -> None:
     parser.add_argument(
-        "run", nargs="?", help="key of a run, or its beginning; default: the reader's model, which is trained on first use")
+        "run",
+        nargs="?",
+        help="key of a run, or its beginning; default: the reader's model, which is trained on first use",
+    )
     parser.add_argument("--to", required=True, type=Path, metavar="FOLDER")
     parser.add_argument("--gallery", help="comma-separated domains to search; default: the run's gallery domain")
     parser.add_argument(
-        "--page", action="store_true", help="the doodle page's folder: compressed, with its scripts and the runtime")
+        "--page", action="store_true", help="the doodle page's folder: compressed, with its scripts and the runtime"
+    )
     parser.set_defaults(do=_export)
 
 
@@ -31,16 +35,19 @@ def _export(options) -> None:
     description = export.export(record, options.to, gallery)
     cosines = export.check(options.to)
     print(
-        f"{options.to}: run {record.key}, {len(description['pictures'])} pictures; smallest cosine between ONNX and Python "
-        f"{min(cosines):.5f}")
+        f"{options.to}: run {record.key}, {len(description['pictures'])} pictures; smallest cosine between ONNX and "
+        f"Python {min(cosines):.5f}"
+    )
 
 
 def add_publish(parser) -> None:
     target = parser.add_mutually_exclusive_group(required=True)
     target.add_argument(
-        "--to", type=Path, metavar="FOLDER", help="a folder; what it holds of an earlier site is replaced")
+        "--to", type=Path, metavar="FOLDER", help="a folder; what it holds of an earlier site is replaced"
+    )
     target.add_argument(
-        "--branch", help="a branch of this repository, pushed to its remote (ghp-import), such as gh-pages")
+        "--branch", help="a branch of this repository, pushed to its remote (ghp-import), such as gh-pages"
+    )
     target.add_argument("--check", action="store_true", help="only say whether the site may be published")
     parser.set_defaults(do=_publish)
 

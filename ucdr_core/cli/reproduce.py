@@ -17,25 +17,33 @@ from ucdr_core.training.spec import TrainSpec, describe
 
 def add_reproduce(parser) -> None:
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--paper", default="all", choices=["all", *chapters.PAPERS, *chapters.ACROSS], help="default: all")
     which.add_argument(
-        "--live", action="store_true", help="only the runs whose weights the book's notebooks and its doodle page need")
+        "--paper", default="all", choices=["all", *chapters.PAPERS, *chapters.ACROSS], help="default: all"
+    )
+    which.add_argument(
+        "--live", action="store_true", help="only the runs whose weights the book's notebooks and its doodle page need"
+    )
     parser.add_argument(
-        "--tier", default="embedded", choices=list(TIERS),
-        help="embedded: on the data that ships; real: on small sets of real pictures; paper: on the papers' data with their "
-        "recipes.  default: embedded")
+        "--tier",
+        default="embedded",
+        choices=list(TIERS),
+        help="embedded: on the data that ships; real: on small sets of real pictures; paper: on the papers' data with "
+        "their recipes.  default: embedded",
+    )
     parser.add_argument("--jobs", type=int, help="runs at a time; default: one per core")
     parser.add_argument("--gpus", type=int, default=0, help="one run at a time on each of so many GPUs")
     parser.add_argument("--only", nargs="+", metavar="KEY", help="of these runs alone")
     parser.add_argument(
-        "--list", action="store_true",
-        help="print the runs and stop: done (yours, with weights), evidence (committed, without weights) or todo")
+        "--list",
+        action="store_true",
+        help="print the runs and stop: done (yours, with weights), evidence (committed, without weights) or todo",
+    )
     parser.set_defaults(do=_reproduce)
 
 
 def _reproduce(options) -> int:
     if options.live:
-        from ucdr_core.apps.notebooks import live_runs
+        from ucdr_core.chapters.live import live_runs
 
         specs, what = live_runs(), "the notebooks"
     else:
@@ -87,7 +95,7 @@ def matrix(paper: str, tier: str) -> list[TrainSpec]:
 
 
 def with_data(specs: list[TrainSpec]) -> tuple[list[TrainSpec], list[str]]:
-    """The runs whose pictures and word vectors are on this machine, and why the others are left out, each reason once."""
+    """The runs whose pictures and word vectors are on this machine, and each reason why others are left out."""
     kept, reasons = [], {}
     for spec in specs:
         try:
@@ -109,13 +117,18 @@ def nothing_to_run(tier: str, reasons: list[str]) -> DataError:
 def add_verify(parser) -> None:
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
-        "--sample", action="store_true", help="each system on each analogue, and a part drawn from the commit (the default)")
+        "--sample",
+        action="store_true",
+        help="each system on each analogue, and a part drawn from the commit (the default)",
+    )
     which.add_argument("--all", action="store_true", help="every run of the tier")
     which.add_argument("--stale", action="store_true", help="a sample of each system whose code has changed since")
     which.add_argument("keys", nargs="*", default=[], metavar="KEY", help="these runs")
     parser.add_argument("--tier", default="embedded", choices=list(TIERS), help="default: embedded")
     parser.add_argument("--jobs", type=int, help="runs at a time; default: one per core")
-    parser.add_argument("--home", type=Path, metavar="FOLDER", help="where the new runs are kept, so that a cut-off call goes on")
+    parser.add_argument(
+        "--home", type=Path, metavar="FOLDER", help="where the new runs are kept, so that a cut-off call goes on"
+    )
     parser.set_defaults(do=_verify)
 
 

@@ -29,24 +29,35 @@ def add_run(parser) -> None:
     parser.add_argument("method", choices=sorted(METHODS))
     parser.add_argument("--dataset", default="emoji-sketchy", help="a name of `ucdr data list`")
     parser.add_argument("--data-root", help="folder of <domain>/<class>/<image file>, for --dataset folders")
-    parser.add_argument("--split", help="shipped split or JSON file; default: `emoji` for the emoji sets, else drawn and stored")
+    parser.add_argument(
+        "--split", help="shipped split or JSON file; default: `emoji` for the emoji sets, else drawn and stored"
+    )
     parser.add_argument("--protocol", default="zs_sbir", choices=PROTOCOLS)
     parser.add_argument("--query-domain", default="sketch", help="default: sketch")
     parser.add_argument("--gallery-domain", help="default: photo, or real where the data have that domain")
     parser.add_argument("--train-domains", help="comma-separated; default: what the protocol says")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", dest="assignments",
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        dest="assignments",
         help="any other value: a spec's (regime=finetune), a method option's (options.kappa=4) or the recipe's "
-        "(recipe.lr=1e-3)")
+        "(recipe.lr=1e-3)",
+    )
     parser.add_argument(
-        "--device", help="cpu, cuda, cuda:1; default: cuda for a published data set where there is a GPU, else cpu")
+        "--device", help="cpu, cuda, cuda:1; default: cuda for a published data set where there is a GPU, else cpu"
+    )
     parser.add_argument(
-        "--gpus", type=int, default=1, help="GPUs that train this run together (torchrun); part of the spec as world_size")
+        "--gpus",
+        type=int,
+        default=1,
+        help="GPUs that train this run together (torchrun); part of the spec as world_size",
+    )
     parser.add_argument("--compile", action="store_true", help="put the trained trunk through torch.compile")
     parser.add_argument("--plan", action="store_true", help="print what the run will take, and stop")
-    parser.add_argument(
-        "--no-notebook", action="store_true", help="train in this process instead of through papermill")
+    parser.add_argument("--no-notebook", action="store_true", help="train in this process instead of through papermill")
     parser.add_argument("--json", action="store_true", help="print the scores as one JSON object")
     parser.epilog += "\n\nspec values: " + ", ".join(one.name for one in fields(TrainSpec))
     parser.set_defaults(do=_run)
@@ -83,15 +94,18 @@ def checked(options) -> tuple[TrainSpec, list[Evaluation]]:
     if not wished:
         raise DataError(
             f"this training cannot be asked {options.protocol} from {options.query_domain}: it answers "
-            f"{', '.join(one.name for one in every) or 'nothing'}")
+            f"{', '.join(one.name for one in every) or 'nothing'}"
+        )
     for evaluation in wished:
         protocols.task_of(training, evaluation)
     source = f" ({training.split.source})" if training.split.source else ""
     print(
         f"run {spec.key}: {spec.method} on {training.manifest.name}, {len(training.train)} training images of "
         f"{len(training.seen)} classes in {', '.join(training.domains)}; split {training.split.name}{source}\n"
-        f"validation classes: {', '.join(training.split.val) or 'none'}\nunseen classes: {', '.join(training.split.test)}",
-        flush=True)
+        f"validation classes: {', '.join(training.split.val) or 'none'}\n"
+        f"unseen classes: {', '.join(training.split.test)}",
+        flush=True,
+    )
     return spec, wished
 
 
@@ -110,10 +124,16 @@ def spec_from_options(options) -> TrainSpec:
     else:
         values = {"split": "emoji" if emoji else None, **frozen_defaults(options.method, real=not emoji)}
     values |= {
-        "method": options.method, "dataset": options.dataset, "data_root": options.data_root, "train_domains": domains,
-        "gallery_domain": gallery, "seed": options.seed, "world_size": options.gpus,
+        "method": options.method,
+        "dataset": options.dataset,
+        "data_root": options.data_root,
+        "train_domains": domains,
+        "gallery_domain": gallery,
+        "seed": options.seed,
+        "world_size": options.gpus,
         "gallery_held_out": 0.0 if options.protocol in SKETCH_PHOTO else 0.25 if emoji else 0.08,
-        "classes_left_out": 0.2 if options.protocol == "gzs_sbir" else 0.0}
+        "classes_left_out": 0.2 if options.protocol == "gzs_sbir" else 0.0,
+    }
     if options.split:
         values["split"] = options.split
     for assignment in options.assignments:
@@ -176,9 +196,15 @@ def _through_papermill(spec: TrainSpec, store: Store, device: str, compiled: boo
     executed = store.root / f".{spec.key}.ipynb"
     try:
         papermill.execute_notebook(
-            str(paths.run_notebook()), str(executed),
-            parameters={"spec": json.dumps(spec.mapping()), "device": device, "compiled": compiled}, kernel_name="python3",
-            cwd=str(store.root), progress_bar=False, stderr_file=sys.stderr, log_output=False)
+            str(paths.run_notebook()),
+            str(executed),
+            parameters={"spec": json.dumps(spec.mapping()), "device": device, "compiled": compiled},
+            kernel_name="python3",
+            cwd=str(store.root),
+            progress_bar=False,
+            stderr_file=sys.stderr,
+            log_output=False,
+        )
     except papermill.PapermillExecutionError as error:
         raise SystemExit(f"the run failed; its notebook is {executed}\n{error.ename}: {error.evalue}") from error
     record = store.trained(spec)

@@ -16,7 +16,8 @@ from ucdr_core.data import DataError
 def add_index(parser) -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument(
-        "--run", help="key of a run, or its beginning; default: the reader's model, which is trained on first use")
+        "--run", help="key of a run, or its beginning; default: the reader's model, which is trained on first use"
+    )
     parser.add_argument("--device", default="cpu")
     parser.set_defaults(do=_index)
 
@@ -25,7 +26,8 @@ def _index(options) -> None:
     index = Index.build(options.folder, record_of(options.run) if options.run else None, options.device)
     print(
         f"{index.folder}: {len(index):,} pictures indexed by run {index.run} ({index.added:,} new or changed, "
-        f"{index.removed:,} gone)")
+        f"{index.removed:,} gone)"
+    )
     for path, (_, _, why) in index.unreadable.items():
         print(f"  not readable: {path}: {why}")
 
@@ -36,7 +38,8 @@ def add_search(parser) -> None:
     parser.add_argument("--folder", type=Path, help="default: the one that was indexed last")
     parser.add_argument("--run", help="of several runs that indexed it")
     parser.add_argument(
-        "--photo", action="store_true", help="the query is a picture like those of the folder, not a drawing")
+        "--photo", action="store_true", help="the query is a picture like those of the folder, not a drawing"
+    )
     parser.add_argument("--save", type=Path, help="a picture of the query and of the results")
     parser.add_argument("--json", action="store_true", help="print one JSON list")
     parser.set_defaults(do=_search)

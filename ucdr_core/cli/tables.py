@@ -68,7 +68,9 @@ def _key(spec: TrainSpec) -> str:
 
 def add_figure(parser) -> None:
     _add_name(parser)
-    parser.add_argument("--save", type=Path, metavar="FILE.png", help="default: PAPER-NAME-TIER.png in the current folder")
+    parser.add_argument(
+        "--save", type=Path, metavar="FILE.png", help="default: PAPER-NAME-TIER.png in the current folder"
+    )
     parser.set_defaults(do=_figure)
 
 

@@ -7,7 +7,7 @@ import threading
 import traceback
 from concurrent import futures
 from contextlib import suppress
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import active_children, connection, get_context, parent_process
 from pathlib import Path
 
 from ucdr_core.evidence.record import RecordError
@@ -21,15 +21,18 @@ REFRESH_SECONDS = 5.0  # of the bar while no run ends
 
 
 def reproduce(
-    specs: list[TrainSpec], jobs: int | None = None, progress: bool = True, gpus: int = 0
+    specs: list[TrainSpec], jobs: int | None = None, progress: bool = True, gpus: int = 0, root: Path | None = None
 ) -> list[tuple[TrainSpec, str]]:
-    """Makes the user's own runs that are missing or damaged, `jobs` at a time (default: one per core), or one on each GPU.
+    """Makes the user's own runs that are missing or damaged, `jobs` at a time (default: one per core), or one on each
+    GPU.
 
     On a CPU each has one thread: two processes with two threads on two cores slow one another down many times.
-    Returns the failures as (spec, traceback), which are also under `logs` beside the runs; an interrupt keeps what is done
-    and ends the workers.
+    Returns the failures as (spec, traceback), which are also under `logs` beside the runs; an interrupt keeps what is
+    done and ends the workers.
+
+    root    folder of the runs; default: the user's
     """
-    store = Store()
+    store = Store(root)
     todo = [spec for spec in specs if not _done(store, spec)]
     before = len(specs) - len(todo)
     if progress:
@@ -44,30 +47,33 @@ def reproduce(
     slots = context.Queue()
     for slot in range(jobs):
         slots.put(slot if gpus else None)
-    with futures.ProcessPoolExecutor(
-        jobs, mp_context=context, initializer=_start_worker, initargs=(slots, gpus)
-    ) as pool:
-        spec_of = {pool.submit(_make, spec, "cuda" if gpus else "cpu"): spec for spec in todo}
+    others = active_children()
+    pool = futures.ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker, initargs=(slots, gpus))
+    try:
+        spec_of = {pool.submit(_make, spec, "cuda" if gpus else "cpu", root): spec for spec in todo}
         pending = set(spec_of)
-        try:
-            with bar(total=len(specs), initial=before, desc="runs", unit="run", disable=not progress) as shown:
-                while pending:
-                    finished, pending = futures.wait(pending, REFRESH_SECONDS, futures.FIRST_COMPLETED)
-                    for future in finished:
-                        if (problem := future.result()) is not None:
-                            failures.append((spec_of[future], problem))
-                            shown.set_postfix(failed=len(failures))
-                    shown.update(len(finished))
-                    shown.refresh()
-        except KeyboardInterrupt:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        with bar(total=len(specs), initial=before, desc="runs", unit="run", disable=not progress) as progress_bar:
+            while pending:
+                finished, pending = futures.wait(pending, REFRESH_SECONDS, futures.FIRST_COMPLETED)
+                for future in finished:
+                    if (problem := future.result()) is not None:
+                        failures.append((spec_of[future], problem))
+                        progress_bar.set_postfix(failed=len(failures))
+                progress_bar.update(len(finished))
+                progress_bar.refresh()
+    except BaseException:  # an interrupt above all: a worker would go on with what waits in its queue
+        for child in active_children():
+            if child not in others:
+                child.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
     return failures
 
 
-def log_of(spec: TrainSpec) -> Path:
+def log_of(spec: TrainSpec, root: Path | None = None) -> Path:
     """Where the traceback of a failed run is."""
-    return Store().root / "logs" / f"{spec.key}.log"
+    return Store(root).root / "logs" / f"{spec.key}.log"
 
 
 def _done(store: Store, spec: TrainSpec) -> bool:
@@ -78,7 +84,7 @@ def _done(store: Store, spec: TrainSpec) -> bool:
 
 
 def _fill_caches(specs: list[TrainSpec], progress: bool) -> None:
-    """Decoded images and trunk features that many runs share: made first, with all threads, not raced for by the workers."""
+    """Makes the images and features that many runs share, with all threads, before workers race for them."""
     inputs = {
         (
             spec.dataset,
@@ -90,7 +96,6 @@ def _fill_caches(specs: list[TrainSpec], progress: bool) -> None:
             spec.precision,
             spec.invert_domains,
             METHODS[spec.method].wants_jigsaw,
-            METHODS[spec.method].wants_positions,
         ): spec
         for spec in specs
         if not spec.features
@@ -101,7 +106,7 @@ def _fill_caches(specs: list[TrainSpec], progress: bool) -> None:
 
 
 def _start_worker(slots, gpus: int) -> None:
-    """A GPU of its own, or one thread; and a worker whose parent was killed ends, instead of waiting for work for ever."""
+    """Takes a GPU of its own, or one thread, and lets the worker end when its parent was killed."""
     slot = slots.get()
     if gpus:  # before CUDA is started in this process; of the devices that the parent may see
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
@@ -111,20 +116,22 @@ def _start_worker(slots, gpus: int) -> None:
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // gpus) if gpus else 1)
 
     def end_with_parent() -> None:
-        connection.wait([parent_process().sentinel])
+        parent = parent_process()
+        assert parent is not None  # this is a worker
+        connection.wait([parent.sentinel])
         os._exit(1)
 
     threading.Thread(target=end_with_parent, daemon=True).start()
 
 
-def _make(spec: TrainSpec, device: str) -> str | None:
+def _make(spec: TrainSpec, device: str, root: Path | None) -> str | None:
     try:
-        Store().make(spec, progress=False, device=device)
+        Store(root).make(spec, progress=False, device=device)
         return None
     except Exception:  # one run's failure must not end the batch; it is reported with its traceback
         problem = traceback.format_exc()
         with suppress(Exception):
-            log = log_of(spec)
+            log = log_of(spec, root)
             log.parent.mkdir(parents=True, exist_ok=True)
             log.write_text(f"{spec.mapping()}\n\n{problem}")
         return problem

@@ -174,8 +174,12 @@ class TrainedRun(RunRecord):
     def model(self, device: str = "cpu", progress: bool = False) -> tuple[Method, Feed]:
         """The trained method and what feeds it."""
         method, feed = prepare(self.spec, device, progress, self._first_stage)
+        return self.load_weights(method).eval(), feed
+
+    def load_weights(self, method: Method) -> Method:
+        """The method with the weights of this run."""
         method.load_state_dict(load_file(self.folder / "weights.safetensors"))
-        return method.eval(), feed
+        return method
 
     def first_stage(self) -> TrainedRun:
         """The run whose embeddings this one is fed.  Raises MissingRun where it is not beside this one."""

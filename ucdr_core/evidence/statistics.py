@@ -136,10 +136,14 @@ def ranking_values(ranking: Ranking, store: Store) -> dict[str, np.ndarray]:
     values = {}
     for row in ranking.rows:
         records = [record for spec in row.runs if (record := store.get(spec)) is not None]
-        if records and len(records) == len(row.runs):
-            values[row.label] = np.stack(
-                [record.per_query(row.cells[0].evaluation, ranking.metric).astype(np.float64) for record in records]
-            )
+        if not records or len(records) < len(row.runs):
+            continue
+        try:
+            per_query = [record.per_query(row.cells[0].evaluation, ranking.metric) for record in records]
+        except MissingRun:  # of some runs the evidence keeps means alone
+            continue
+        if len({len(one) for one in per_query}) == 1:  # runs over choices of classes have queries of their own
+            values[row.label] = np.stack([one.astype(np.float64) for one in per_query])
     return values
 
 

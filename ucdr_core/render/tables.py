@@ -6,6 +6,7 @@ What is printed depends on the runs alone, not on the machine: means and deviati
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 
 from ucdr_core.data import DataError
@@ -389,6 +390,7 @@ def provenance(specs: list[TrainSpec], store: Store, tier: str, how: str) -> str
     def joined(values) -> str:
         return ", ".join(map(str, sorted(set(values))))
 
+    trial = os.environ.get("UCDR_TRIAL", "")
     splits = {spec.split or "drawn" for spec in specs}
     folds = sum("_fold" in split for split in splits)
     stated = "5 class folds" if folds else joined(splits) if len(splits) < 5 else f"{len(splits)} choices of classes"
@@ -405,6 +407,7 @@ def provenance(specs: list[TrainSpec], store: Store, tier: str, how: str) -> str
         f"regime {joined(spec.regime for spec in specs)}, {joined(spec.precision for spec in specs)}; "
         f"seeds {joined(spec.seed for spec in specs)}. {count}"
         + (f": {named} (digest of all {digest_of_runs(ordered)}; `{how}`)." if ordered else ".")
+        + (f" Made with trial values: {trial}." if tier == "paper" and trial else "")
     )
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import faiss
 import numpy as np
 
-# Up to here a flat index compares with every vector: exact, and 9 ms at half as many.  Above, IVF: of a million it finds all
-# but one in a thousand in 3 ms and is built in 60 to 84 s, where HNSW took 281 to 746 and of the real ones found nine in ten
-# (`ucdr bench search`).
+# Up to here a flat index compares with every vector: exact, and 9 ms at half as many.  Above, IVF: of a million it
+# finds all but one in a thousand in 3 ms and is built in 60 to 84 s, where HNSW took 281 to 746 and of the real ones
+# found nine in ten (`ucdr bench search`).
 FLAT_AT_MOST = 200_000
 LINKS, EF_CONSTRUCTION, EF_SEARCH = 32, 80, 128  # of HNSW
 KINDS = ("flat", "hnsw", "ivf")
@@ -40,7 +40,7 @@ def nearest_index(vectors: np.ndarray, kind: str | None = None) -> faiss.Index:
 
 
 def distance_index(vectors: np.ndarray) -> faiss.Index:
-    """A flat faiss index over vectors (n, D) float32 that finds the smallest Euclidean distances; it returns their squares."""
+    """A flat faiss index over vectors (n, D) float32 that finds the smallest Euclidean distances, as their squares."""
     index = faiss.IndexFlatL2(vectors.shape[1])
     index.add(vectors)
     return index

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from ucdr_core.methods import from_mapping
+from ucdr_core.progress import duration
 from ucdr_core.training.batches import Batches
 from ucdr_core.training.loop import Recipe, Stepper, embed
 from ucdr_core.training.prepare import FirstStage, prepare
@@ -116,10 +117,3 @@ def _memory_gb(device: str) -> float:
     if device.startswith("cuda"):
         return torch.cuda.max_memory_reserved() / 1e9
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-
-
-def duration(seconds: float) -> str:
-    """3 s, 5 min, 2.5 h."""
-    if seconds < 90:
-        return f"{seconds:.0f} s" if seconds >= 1 else f"{seconds:.1f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ucdr_core.chapters.common import ZERO_SHOT
 from ucdr_core.chapters.systems import DEFAULTS, SEEDED, SYSTEMS, mark_of_system, seeds_for
 from ucdr_core.chapters.tiers import TITLES, Tier
-from ucdr_core.evidence.record import RecordError
+from ucdr_core.evidence.record import MissingRun
 from ucdr_core.evidence.rows import METRIC_TITLES, Cell, Computed, Listing, Ranking, Row
 from ucdr_core.evidence.statistics import ranking_values
 from ucdr_core.evidence.store import Store
@@ -102,7 +102,7 @@ def _overview(rankings: dict[str, Ranking], title: str, store: Store) -> Listing
     ranks = {label: [place[label] for place in places.values() if label in place] for label in SYSTEMS}
     mean = {label: sum(own) / len(own) for label, own in ranks.items() if own}
     if not mean:
-        raise RecordError("no run of these rankings is there yet")
+        raise MissingRun("no run of these rankings is there yet")
     rows = tuple(
         (
             label + SYMBOLS[mark_of_system(label)],

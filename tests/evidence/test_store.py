@@ -1,4 +1,5 @@
 """Specs, records and the store: identity, damage, resuming after kill -9."""
+
 import json
 import os
 import shutil
@@ -11,10 +12,10 @@ import pytest
 import torch
 
 import ucdr_core
-from ucdr_core import runs
-from ucdr_core.methods import OptionError
-from ucdr_core.evidence.record import RecordError
+from ucdr_core.evidence.record import MissingRun, RecordError
 from ucdr_core.evidence.store import Store
+from ucdr_core.methods import OptionError
+from ucdr_core.training.prepare import prepare
 from ucdr_core.training.spec import TrainSpec
 
 
@@ -41,9 +42,33 @@ def test_a_default_written_out_is_the_same_run(small):
     assert TrainSpec.from_mapping({**small, "options": {"kappa": 3}}).key != TrainSpec.from_mapping(small).key
 
 
+def test_files_count_by_their_content_not_by_their_place(small, tmp_path):
+    """Word vectors and weights under another path are the same run; other vectors are another."""
+
+    def written(folder, value):
+        path = tmp_path / folder / "vectors.txt"
+        path.parent.mkdir()
+        path.write_text(f"cat {value} 0.5\ndog 0.1 0.2\n")
+        return str(path)
+
+    one, same, other = written("a", 1.0), written("b", 1.0), written("c", 2.0)
+    keys = [TrainSpec.from_mapping({**small, "vectors": path}).key for path in (one, same, other)]
+    assert keys[0] == keys[1] != keys[2]
+
+
+def test_a_method_that_uses_no_word_vectors_is_the_same_run_with_any(small):
+    frozen = {**small, "method": "frozen", "recipe": {}}
+    assert (
+        TrainSpec.from_mapping({**frozen, "vectors": "/nowhere/vectors.txt"}).key == TrainSpec.from_mapping(frozen).key
+    )
+
+
 def test_where_the_data_lies_is_not_part_of_the_identity(small, tree, tmp_path):
     shutil.copytree(tree, tmp_path / "elsewhere")
-    assert TrainSpec.from_mapping({**small, "data_root": str(tmp_path / "elsewhere")}).key == TrainSpec.from_mapping(small).key
+    assert (
+        TrainSpec.from_mapping({**small, "data_root": str(tmp_path / "elsewhere")}).key
+        == TrainSpec.from_mapping(small).key
+    )
 
 
 def test_changed_data_is_another_run(small, tree, tmp_path):
@@ -53,15 +78,27 @@ def test_changed_data_is_another_run(small, tree, tmp_path):
     split = tmp_path / "split.json"
     split.write_text(json.dumps({"train": ["cat", "dog", "car", "moon"], "val": ["house"], "test": ["fish", "tree"]}))
     named = {**small, "split": str(split)}
-    assert TrainSpec.from_mapping({**named, "data_root": str(tmp_path / "fewer")}).key != TrainSpec.from_mapping(named).key
+    assert (
+        TrainSpec.from_mapping({**named, "data_root": str(tmp_path / "fewer")}).key != TrainSpec.from_mapping(named).key
+    )
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"metod": "snmpnet"}, "unknown option 'metod'"), ({"method": "sketchnet"}, "unknown method 'sketchnet'"), ({"seed": 1.0}, "seed must be int"),
-    ({"seed": -1}, "seed must not be negative"), ({"regime": "thawed"}, "one of 'frozen'"), ({"recipe": {"lr": 0}}, "lr must be positive"),
-    ({"recipe": {"epoch": 3}}, "unknown option 'epoch'"), ({"train_domains": "sketch"}, "list of str"), ({"gallery_held_out": 1.5}, r"\[0, 1\)"),
-    ({"backbone": "resnet"}, "unknown backbone"), ({"options": {"margin": 1}}, "options of snmpnet: unknown option 'margin'"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"metod": "snmpnet"}, "unknown option 'metod'"),
+        ({"method": "sketchnet"}, "unknown method 'sketchnet'"),
+        ({"seed": 1.0}, "seed must be int"),
+        ({"seed": -1}, "seed must not be negative"),
+        ({"regime": "thawed"}, "one of 'frozen'"),
+        ({"recipe": {"lr": 0}}, "lr must be positive"),
+        ({"recipe": {"epoch": 3}}, "unknown option 'epoch'"),
+        ({"train_domains": "sketch"}, "list of str"),
+        ({"gallery_held_out": 1.5}, r"\[0, 1\)"),
+        ({"backbone": "resnet"}, "unknown backbone"),
+        ({"options": {"margin": 1}}, "options of snmpnet: unknown option 'margin'"),
+    ],
+)
 def test_specs_are_checked(small, change, message):
     with pytest.raises(OptionError, match=message):
         TrainSpec.from_mapping({**small, **change})
@@ -92,7 +129,9 @@ def test_embeddings_of_a_record_give_its_scores(spec, store):
     record = store.make(spec, progress=False)
     task = record.task("zs_sbir:sketch:unseen")
     labels = spec.manifest().samples.class_name.to_numpy().astype(str)
-    scores = ucdr_core.evaluate(record.embeddings(task.query), labels[task.query], record.embeddings(task.gallery), labels[task.gallery])
+    scores = ucdr_core.evaluate(
+        record.embed(task.query), labels[task.query], record.embed(task.gallery), labels[task.gallery]
+    )
     assert scores["map_all"] == pytest.approx(record.scores("zs_sbir:sketch:unseen")["map_all"], abs=1e-9)
 
 
@@ -125,29 +164,39 @@ def test_a_score_changed_by_hand_is_noticed(spec, store):
 
 
 def test_a_missing_run_says_how_to_make_it(spec, store):
-    with pytest.raises(RecordError, match="ucdr reproduce"):
+    with pytest.raises(MissingRun, match="ucdr reproduce"):
         store.need(spec)
 
 
 KILLED = """
 import json, sys, time
 from pathlib import Path
-from ucdr_core import training, runs
-save = training._save_state
+from ucdr_core.evidence.store import Store
+from ucdr_core.training import loop
+from ucdr_core.training.spec import TrainSpec
+save = loop._save_state
 def slowly(*arguments):
     save(*arguments)
     print("saved", flush=True)
     time.sleep(0.3)
-training._save_state = slowly
-runs.Store(Path(sys.argv[2])).make(runs.TrainSpec.from_mapping(json.loads(sys.argv[1])), progress=False, checkpoint_seconds=0)
+loop._save_state = slowly
+Store(Path(sys.argv[2])).make(TrainSpec.from_mapping(json.loads(sys.argv[1])), progress=False, checkpoint_seconds=0)
 """
 
 
 @pytest.mark.parametrize("method", ["snmpnet", "eisnet"])
 def test_a_run_killed_and_resumed_gives_the_identical_record(small, tmp_path, method):
     values = {**small, "method": method, "options": {}, "recipe": {**small["recipe"], "epochs": 6}}
-    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}  # another number of threads sums in another order
-    with subprocess.Popen([sys.executable, "-c", KILLED, json.dumps(values), str(tmp_path / "cut")], env=environment, stdout=subprocess.PIPE, text=True) as process:
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": str(torch.get_num_threads()),
+    }  # another number of threads sums in another order
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED, json.dumps(values), str(tmp_path / "cut")],
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
         for _ in range(2):
             assert process.stdout.readline() == "saved\n"
         process.send_signal(signal.SIGKILL)
@@ -167,14 +216,14 @@ def test_finetune_and_last_blocks_train_the_trunk(small, tmp_path):
         values = {**small, "regime": regime, "recipe": {**small["recipe"], "epochs": 1, "lr": 1e-4}}
         record = Store(tmp_path / regime).make(TrainSpec.from_mapping(values), progress=False)
         trained, _ = record.model()
-        untrained, _ = runs.prepare(record.spec, progress=False)
+        untrained, _ = prepare(record.spec, progress=False)
         pairs = list(zip(trained.features.upper.parameters(), untrained.features.upper.parameters()))
         assert pairs and any(not np.array_equal(a.detach(), b.detach()) for a, b in pairs)
 
 
 def test_permuted_names_leave_no_class_its_own_vector(small):
-    right, _ = runs.prepare(TrainSpec.from_mapping(small), progress=False)
-    wrong, _ = runs.prepare(TrainSpec.from_mapping({**small, "permuted_names": True}), progress=False)
+    right, _ = prepare(TrainSpec.from_mapping(small), progress=False)
+    wrong, _ = prepare(TrainSpec.from_mapping({**small, "permuted_names": True}), progress=False)
     a, b = right.class_vectors.numpy(), wrong.class_vectors.numpy()
     assert not np.isclose(a, b).all(1).any()
     np.testing.assert_allclose(np.sort(a, axis=0), np.sort(b, axis=0))

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from ucdr_core.data import images
 from ucdr_core.methods import backbones
 
-REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "sketchy25" / "photo"
+REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "sketchy25" / "photo"
 
 
 @pytest.mark.parametrize(

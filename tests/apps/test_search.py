@@ -1,4 +1,5 @@
 """Search in one's own pictures: framing, the encoder against the records, incremental indexes, what is refused."""
+
 import json
 import os
 
@@ -8,9 +9,12 @@ from PIL import Image, ImageDraw
 
 from ucdr_core import cli, data
 from ucdr_core.apps import search
+from ucdr_core.apps.encoder import PictureEncoder, framed
 from ucdr_core.data import DataError
-from ucdr_core.apps.encoder import PictureEncoder, framed, unit
+from ucdr_core.evidence import committed
 from ucdr_core.evidence.store import Store
+from ucdr_core.retrieval.index import nearest_index
+from ucdr_core.retrieval.ranking import unit
 from ucdr_core.training.spec import TrainSpec
 
 
@@ -49,21 +53,28 @@ def test_where_and_how_large_one_draws_does_not_matter():
     assert np.abs(np.asarray(large).astype(int) - np.asarray(here)).mean() < 4
 
 
-@pytest.mark.parametrize("values", [{}, {"method": "strad", "options": {"hidden": 16, "structure": 8, "samples": 2}, "features": {"method": "simple"}}, {"method": "sake"}],
-                         ids=["snmpnet", "fed by another run", "sake"])
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"method": "strad", "options": {"hidden": 16, "structure": 8, "samples": 2}, "features": {"method": "simple"}},
+        {"method": "sake"},
+    ],
+    ids=["snmpnet", "fed by another run", "sake"],
+)
 def test_the_encoder_gives_what_the_record_says(small, values):
-    own = {**small, **values}
+    mapping = {**small, **values, "recipe": {**small["recipe"], "epochs": 1}}
     if values:
-        own.pop("embedding_dim")
-    own["recipe"] = {**small["recipe"], "epochs": 1}
-    record = Store().make(TrainSpec.from_mapping(own), progress=False)
+        mapping.pop("embedding_dim")
+    record = Store().make(TrainSpec.from_mapping(mapping), progress=False)
     manifest = record.spec.manifest()
     encoder = PictureEncoder(record)
     for domain, photo in (("sketch", False), ("photo", True)):
         rows = manifest.rows([domain], manifest.classes)[:4]
-        wanted = record.embeddings(rows)
-        found = encoder.embed([data.images.read(manifest, row) for row in rows], photo)
-        np.testing.assert_allclose(found, wanted, atol=0.01 * np.abs(wanted).max())  # the record's maps are cached in half precision
+        expected = record.embed(rows)
+        embedded = encoder.embed([data.images.read(manifest, row) for row in rows], photo)
+        # The record's maps are cached in half precision.
+        np.testing.assert_allclose(embedded, expected, atol=0.01 * np.abs(expected).max())
 
 
 def test_an_index_finds_the_picture_itself_first(record, pictures):
@@ -80,7 +91,11 @@ def test_a_second_build_looks_at_what_changed_only(record, pictures, monkeypatch
     search.Index.build(pictures, record, progress=False)
     seen = []
     original = data.images.read
-    monkeypatch.setattr(search.images, "read", lambda manifest, row: seen.append(manifest.samples.path.iloc[row]) or original(manifest, row))
+    monkeypatch.setattr(
+        search.images,
+        "read",
+        lambda manifest, row: seen.append(manifest.samples.path.iloc[row]) or original(manifest, row),
+    )
     files = sorted(pictures.rglob("*.png"))
     assert search.Index.build(pictures, record, progress=False).added == 0 and seen == []
     files[0].write_bytes(files[1].read_bytes())
@@ -91,7 +106,9 @@ def test_a_second_build_looks_at_what_changed_only(record, pictures, monkeypatch
     assert sorted(seen) == sorted([files[0].relative_to(pictures).as_posix(), "new.png"])
     assert (index.added, index.removed, len(index)) == (2, 1, 8)
     again = search.Index.load(pictures)
-    fresh = PictureEncoder(record).embed([Image.open(again.folder / name).convert("RGB") for name in again.files], photo=True)
+    fresh = PictureEncoder(record).embed(
+        [Image.open(again.folder / name).convert("RGB") for name in again.files], photo=True
+    )
     np.testing.assert_allclose(again.embeddings, fresh, atol=1e-5)  # each row is still its own file's
 
 
@@ -150,6 +167,15 @@ def test_what_cannot_be_searched_is_said(record, tmp_path, pictures):
         index.search(tmp_path / "none.png")
 
 
+def test_a_run_without_weights_is_said_to_be_one():
+    """The evidence has the scores of a run, not what one needs to search with it."""
+    key = next(iter(committed.runs_of("embedded")))
+    with pytest.raises(
+        DataError, match=f"weights of run {key} are not in the evidence; `ucdr reproduce .* --only {key}`"
+    ):
+        search.record_of(key[:12])
+
+
 def test_a_damaged_index_is_named_and_made_anew(record, pictures, capsys):
     index = search.Index.build(pictures, record, progress=False)
     file = search._file(index.folder, index.run)
@@ -164,12 +190,12 @@ def test_a_damaged_index_is_named_and_made_anew(record, pictures, capsys):
 def test_every_kind_of_index_finds_what_a_plain_product_finds(kind, recall, random):
     centres = random.standard_normal((50, 32))
     values = unit(centres[random.integers(0, 50, 4000)] + 0.5 * random.standard_normal((4000, 32)))
-    index, queries = search.nearest_index(values[200:], kind), values[:200]
+    index, queries = nearest_index(values[200:], kind), values[:200]
     truth = np.argsort(-(queries @ values[200:].T), axis=1, kind="stable")[:, :10]
-    found = index.search(queries, 10)[1]
-    assert np.mean([len(set(a) & set(b)) / 10 for a, b in zip(truth, found)]) >= recall
+    nearest = index.search(queries, 10)[1]
+    assert np.mean([len(set(a) & set(b)) / 10 for a, b in zip(truth, nearest)]) >= recall
     with pytest.raises(ValueError, match="known: flat, hnsw, ivf"):
-        search.nearest_index(values, "lsh")
+        nearest_index(values, "lsh")
 
 
 def test_a_run_that_compares_by_distance_is_searched_by_distance(small, pictures):
@@ -185,9 +211,24 @@ def test_index_and_search_from_the_shell(record, pictures, tmp_path, capsys):
     drawing().save(tmp_path / "doodle.png")
     (pictures / "broken.jpg").write_bytes(b"no picture")
     assert cli.main(["index", str(pictures), "--run", record.key[:8]]) == 0
-    said = capsys.readouterr().out
-    assert "8 pictures indexed" in said and "not readable: broken.jpg" in said
-    assert cli.main(["search", str(tmp_path / "doodle.png"), "-k", "3", "--folder", str(pictures), "--save", str(tmp_path / "out" / "result.png"), "--json"]) == 0
+    printed = capsys.readouterr().out
+    assert "8 pictures indexed" in printed and "not readable: broken.jpg" in printed
+    assert (
+        cli.main(
+            [
+                "search",
+                str(tmp_path / "doodle.png"),
+                "-k",
+                "3",
+                "--folder",
+                str(pictures),
+                "--save",
+                str(tmp_path / "out" / "result.png"),
+                "--json",
+            ]
+        )
+        == 0
+    )
     hits = json.loads(capsys.readouterr().out)
     assert len(hits) == 3 and all(os.path.exists(hit["path"]) for hit in hits)
     with Image.open(tmp_path / "out" / "result.png") as saved:
@@ -198,12 +239,11 @@ def test_index_and_search_from_the_shell(record, pictures, tmp_path, capsys):
 def test_the_canvas_of_the_notebook_searches_what_is_drawn(record, pictures):
     import io
 
-    from ucdr_core.apps import widgets
+    from ucdr_core.apps.sketchbook import sketchbook
 
-    book = widgets.sketchbook(search.Index.build(pictures, record, progress=False), 4)
-    canvas, said, found = book.children
-    assert canvas.picture().getextrema() == ((255, 255),) * 3 and found.value == b""
+    canvas, label, results = sketchbook(search.Index.build(pictures, record, progress=False), 4).children
+    assert canvas.picture().getextrema() == ((255, 255),) * 3 and results.value == b""
     buffer = io.BytesIO()
     drawing().save(buffer, "png")
     canvas.png = buffer.getvalue()
-    assert said.value.startswith("nearest: ") and Image.open(io.BytesIO(found.value)).size == (640, 176)
+    assert label.value.startswith("nearest: ") and Image.open(io.BytesIO(results.value)).size == (640, 176)
