@@ -15,9 +15,10 @@ SPHINX = $(BIN)/jupyter-book build . --toc book/_toc.yml --path-output build --q
 PYTEST = $(BIN)/python -m pytest -q -n 2
 # A step's arrays of megabytes come from memory that the process keeps, not from fresh pages of the system: a twentieth of the time of all runs.
 KEEP_MEMORY = MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=4294967296 MALLOC_TOP_PAD_=67108864
-# The pages show the committed evidence and what they make themselves, never runs that a user has made: those have their own home.
+# The pages show the committed evidence and what they make themselves, never runs that a user has made, nor what
+# lies under $$UCDR_DATA: runs of real pictures are shown from the evidence.
 BOOK_HOME ?= $(CURDIR)/build/home
-IN_BOOK_HOME = UCDR_HOME=$(BOOK_HOME)
+IN_BOOK_HOME = UCDR_HOME=$(BOOK_HOME) UCDR_DATA=$(BOOK_HOME)/data UCDR_TRIAL=
 
 .PHONY: book test proof env live gate real doodle site notebooks evidence lint unit sample mutation site-check clean
 

@@ -43,13 +43,13 @@ REMEDY = """What to do:
 
 def failures(report: Path) -> list[tuple[str, str]]:
     """(cell, how it differs) of a JUnit report, in order."""
-    found = []
+    differing = []
     for case in ElementTree.parse(report).getroot().iter("testcase"):
         for kind in ("failure", "error"):
             for problem in case.iter(kind):
                 text = re.sub(r"\x1b\[[0-9;]*m", "", problem.text or problem.get("message") or "")
-                found.append((f"{case.get('classname', '')} {case.get('name', '')}".strip(), text.strip()))
-    return found
+                differing.append((f"{case.get('classname', '')} {case.get('name', '')}".strip(), text.strip()))
+    return differing
 
 
 def main() -> int:

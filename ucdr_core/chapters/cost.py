@@ -120,14 +120,14 @@ def _counted(
         extra |= (
             {"layers": FullyConnected(trunk.fully_connected())} if getattr(chosen, "fully_connected", False) else {}
         )
-        own = cls(trunk.split("finetune")[1], trunk.channels, torch.empty(seen, words), chosen, **extra).train()
+        model = cls(trunk.split("finetune")[1], trunk.channels, torch.empty(seen, words), chosen, **extra).train()
     random = np.random.default_rng(0)
-    own.draw_with(random)
+    model.draw_with(random)
     if cls.batches == "domains":
         blocks = [size // domains] * domains
         photos = np.repeat(np.arange(domains) == domains - 1, blocks)
     else:
-        blocks = [size] * ({"triplets": 3, "pairs": 2}[cls.batches] + own.wants_unlabelled)
+        blocks = [size] * ({"triplets": 3, "pairs": 2}[cls.batches] + model.wants_unlabelled)
         photos = np.repeat(np.arange(len(blocks)) > 0, blocks)
     pixels = torch.empty(sum(blocks), 3, size_px, size_px, device="meta")
     labels = torch.empty(sum(blocks), dtype=torch.int64, device="meta")
@@ -140,7 +140,7 @@ def _counted(
         labels,
         epoch=5,
     )
-    weights = {value.untyped_storage()._cdata for value in own.parameters()}
+    weights = {value.untyped_storage()._cdata for value in model.parameters()}
     kept: dict[int, object] = {}
 
     def keep(value: torch.Tensor) -> torch.Tensor:
@@ -150,12 +150,14 @@ def _counted(
         return value
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
-        loss = sum(own.losses(batch, random).values())
+        loss = sum(model.losses(batch, random).values())
     activations = sum(storage.nbytes() for storage in kept.values()) / 2
     del loss
-    trained = sum(value.numel() for value in own.parameters() if value.requires_grad) * 4
+    trained = sum(value.numel() for value in model.parameters() if value.requires_grad) * 4
     return (
-        sum(value.numel() for value in own.parameters()) * 4 + trained * (3 if optimiser == "adam" else 2) + activations
+        sum(value.numel() for value in model.parameters()) * 4
+        + trained * (3 if optimiser == "adam" else 2)
+        + activations
     ) / 1e9
 
 
@@ -170,7 +172,9 @@ def tables_of_paper() -> list[tuple[str, str, list[TrainSpec]]]:
     for paper in (*chapters.PAPERS, *chapters.ACROSS):
         for name, build in chapters.load(paper).TABLES.items():
             runs = {str(spec.mapping()): spec for spec in build(tier).runs}
-            first = {str(own.mapping()): own for spec in runs.values() if (own := spec.features_spec()) is not None}
+            first = {
+                str(stage.mapping()): stage for spec in runs.values() if (stage := spec.features_spec()) is not None
+            }
             if runs:
                 result.append((paper, name, list({**first, **runs}.values())))
     return result

@@ -59,9 +59,9 @@ def retrieval(tier: Tier, held_out: str = "sketch", k: int = 8) -> ipywidgets.Wi
 
     def show(_=None) -> None:
         query = record.task(evaluations[domain.value]).query
-        own = query[labels[query] == class_name.value]
-        number.max = len(own) - 1
-        chosen = own[[min(number.value, len(own) - 1)]]
+        of_class = query[labels[query] == class_name.value]
+        number.max = len(of_class) - 1
+        chosen = of_class[[min(number.value, len(of_class) - 1)]]
         picture.value = retrieval_grid([("unseen classes", record, evaluations[domain.value])], chosen, k).png()
         nearest = names[rank(record.embed(chosen), vectors, "cosine")[0, :6]]
         words.value = "nearest class names: " + ", ".join(
@@ -88,9 +88,9 @@ def reversal(tier: Tier) -> ipywidgets.Widget:
     def show(_=None) -> None:
         fig = Figure(figsize=(9, 2.8))
         left, right = fig.subplots(1, 2)
-        shown = np.arange(101)
-        left.plot(shown, [ramp(i) for i in shown], color=COLOURS[0], label="paper")
-        left.plot(shown, [ramp(i % steps.value) for i in shown], color=COLOURS[1], ls="--", label="code")
+        iterations = np.arange(101)
+        left.plot(iterations, [ramp(i) for i in iterations], color=COLOURS[0], label="paper")
+        left.plot(iterations, [ramp(i % steps.value) for i in iterations], color=COLOURS[1], ls="--", label="code")
         left.axvline(iteration.value, color="grey", lw=0.8)
         left.set(xlabel="iteration", ylabel="$\\lambda_d$")
         left.legend(frameon=False)
@@ -125,17 +125,17 @@ def calibration(tier: Tier) -> ipywidgets.Widget:
     def show(_=None) -> None:
         fig = Figure(figsize=(7, 2.8))
         axis = fig.subplots()
-        for (title, own), colour in zip(margins.items(), COLOURS):
-            axis.hist(own, bins=np.linspace(-1, 1, 41), alpha=0.5, color=colour, label=title)
+        for (title, margin), colour in zip(margins.items(), COLOURS):
+            axis.hist(margin, bins=np.linspace(-1, 1, 41), alpha=0.5, color=colour, label=title)
         axis.axvspan(-delta.value, 1, color="grey", alpha=0.15)
         axis.set(xlabel="largest P of a seen class − largest P of an unseen class", ylabel="photos")
         axis.legend(frameon=False)
         sns.despine(fig)
         picture.value = Drawing(fig, "").png()
         words.value = "; ".join(
-            f"<b>{title}</b>: {np.mean(own + delta.value > 0):.0%} of the photos pay, mean loss "
-            f"{np.clip(own + delta.value, 0, None).mean():.3f}"
-            for title, own in margins.items()
+            f"<b>{title}</b>: {np.mean(margin + delta.value > 0):.0%} of the photos pay, mean loss "
+            f"{np.clip(margin + delta.value, 0, None).mean():.3f}"
+            for title, margin in margins.items()
         )
 
     return _linked([delta], [picture, words], show)

@@ -25,11 +25,11 @@ def definitions(relevant: np.ndarray, k: int) -> dict[str, tuple[np.ndarray, flo
     first = np.arange(len(relevant)) < k
     above = np.maximum.accumulate(precision[::-1])[::-1]
     above_k = np.where(first, np.maximum.accumulate(np.where(first, precision, 0)[::-1])[::-1], 0)
-    found, total = relevant[:k].sum(), relevant.sum()
+    hits, total = relevant[:k].sum(), relevant.sum()
     return {
         "map_all": (relevant * precision, total, f"R = {total}"),
         "map_all_voc": (relevant * above, total, f"R = {total}"),
-        f"map_{k}": (relevant * precision * first, max(found, 1), f"hits = {found}"),
+        f"map_{k}": (relevant * precision * first, max(hits, 1), f"hits = {hits}"),
         f"map_{k}_k": (relevant * precision * first, k, f"K = {k}"),
         f"map_{k}_min": (relevant * precision * first, min(k, total), f"min(K, R) = {min(k, total)}"),
         f"map_{k}_voc": (relevant * above_k * first, min(k, total), f"min(K, R) = {min(k, total)}"),

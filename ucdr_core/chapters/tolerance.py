@@ -23,8 +23,8 @@ def systems(_: Tier) -> Listing:
         own_lines = [line for line in lines if line["system"] == label]
         first = max((line["first"] for line in own_lines), default=0.0)
         allowed = tolerance.tolerance_of(system.method)
-        kind = "distribution" if allowed.chaotic else "each score"
-        rows.append((label, *cells, _size(first), kind, _size(allowed.allowed)))
+        kind = "spread of moved runs" if allowed.chaotic else "each score"
+        rows.append((label, *cells, _size(first), kind, _size(allowed.scores)))
     runs = len(lines)
     return Listing(
         "tolerance",

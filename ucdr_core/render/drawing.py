@@ -51,9 +51,9 @@ def contact_sheet(columns: dict[str, tuple[Manifest, str]], classes: list[str], 
     for row, class_name in enumerate(classes):
         for axis, (title, (manifest, domain)) in zip(axes[row], columns.items()):
             axis.set_axis_off()
-            own = manifest.rows([domain], [class_name])
-            if len(own):
-                axis.imshow(images.read(manifest, int(np.random.default_rng([seed, row]).choice(own))))
+            rows = manifest.rows([domain], [class_name])
+            if len(rows):
+                axis.imshow(images.read(manifest, int(np.random.default_rng([seed, row]).choice(rows))))
             if row == 0:
                 axis.set_title(title.replace(", ", ",\n"), fontsize=7)
         axes[row, 0].text(
@@ -258,9 +258,9 @@ def embedding_maps(
             )
             for index, name in enumerate(names):
                 for filled in (False, True):
-                    own = (classes == name) & (points.filled == filled)
+                    chosen = (classes == name) & (points.filled == filled)
                     axis.scatter(
-                        *plane[own].T,
+                        *plane[chosen].T,
                         s=34 if name in highlighted else 16,
                         marker=MARKERS[index % 10],
                         facecolors=COLOURS[index % 10] if filled else "none",

@@ -176,14 +176,16 @@ def _ours(cells: list[Cell], records: _Records) -> tuple[str, statistics.Spread 
     """The text of a number of ours, the mean over cells, and its spread where all runs that it needs are there."""
     if not cells[0].runs or all(records.cannot_ask(cell) for cell in cells):
         return QUOTED_ONLY, None
-    found = [(records.of(cell), cell) for cell in cells]
-    there, needed = sum(len(own) for own, _ in found), sum(len(cell.runs) for cell in cells)
-    if any(len(own) < len(cell.runs) for own, cell in found):
+    by_cell = [(records.of(cell), cell) for cell in cells]
+    there, needed = sum(len(records_of_cell) for records_of_cell, _ in by_cell), sum(len(cell.runs) for cell in cells)
+    if any(len(records_of_cell) < len(cell.runs) for records_of_cell, cell in by_cell):
         if len(cells) > 1 or not there:
             return f"{there} of {needed} runs", None
-        partial = statistics.spread([(found[0][0], cells[0].evaluation)], cells[0].metric)
+        partial = statistics.spread([(by_cell[0][0], cells[0].evaluation)], cells[0].metric)
         return f"{_spread_text(partial)} ({there} of {needed} runs)", partial
-    spread = statistics.spread([(own, cell.evaluation) for own, cell in found], cells[0].metric)
+    spread = statistics.spread(
+        [(records_of_cell, cell.evaluation) for records_of_cell, cell in by_cell], cells[0].metric
+    )
     return _spread_text(spread), spread
 
 
@@ -312,8 +314,8 @@ def render_against(table: Table, reference: str, references: list[str], store: S
         other = next(r for r in table.rows if r.group == row.group and r.label == reference)
         cell = next((cell for cell in row.cells if cell.metric.startswith("map")), row.cells[0])
         try:
-            found = [[store.need(spec) for spec in runs] for runs in (cell.runs, other.runs)]
-            difference = statistics.over_queries([(found[0], found[1], cell.evaluation)], cell.metric)
+            sides = [[store.need(spec) for spec in runs] for runs in (cell.runs, other.runs)]
+            difference = statistics.over_queries([(sides[0], sides[1], cell.evaluation)], cell.metric)
             cells = [f"{difference.mean:+.3f}", f"{difference.low:+.3f} to {difference.high:+.3f}", difference.verdict]
         except MissingRun:
             cells = [_count([*cell.runs, *other.runs], store), "", ""]

@@ -523,16 +523,16 @@ def printed_pairs() -> pd.DataFrame:
 def inequality(_: Tier) -> Listing:
     """Which printed rows cannot have been divided by 200."""
     rows = []
-    for (paper, variant), own in printed_pairs().groupby(["paper", "variant"], sort=False):
-        above = own.map_200 > own.prec_200
+    for (paper, variant), pairs in printed_pairs().groupby(["paper", "variant"], sort=False):
+        above = pairs.map_200 > pairs.prec_200
         rows.append(
             (
                 PAPER_NAMES[paper],
                 variant if variant != "?" else "not known",
-                str(len(own)),
+                str(len(pairs)),
                 str(int(above.sum())),
                 str(int((~above).sum())),
-                f"{(own.map_200 - own.prec_200).min():+.3f} to {(own.map_200 - own.prec_200).max():+.3f}",
+                f"{(pairs.map_200 - pairs.prec_200).min():+.3f} to {(pairs.map_200 - pairs.prec_200).max():+.3f}",
             )
         )
     return Listing(

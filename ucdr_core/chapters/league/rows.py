@@ -100,7 +100,7 @@ def _overview(rankings: dict[str, Ranking], title: str, store: Store) -> Listing
         for view, one in values.items()
     }
     ranks = {label: [place[label] for place in places.values() if label in place] for label in SYSTEMS}
-    mean = {label: sum(own) / len(own) for label, own in ranks.items() if own}
+    mean = {label: sum(of_label) / len(of_label) for label, of_label in ranks.items() if of_label}
     if not mean:
         raise MissingRun("no run of these rankings is there yet")
     rows = tuple(
