@@ -26,11 +26,20 @@ def reference_rows(runs_of: MakeRuns, cells_of: MakeCells, group: str = "") -> l
     ]
 
 
-def beside(tier: Tier, runs: Runs, evaluation: str, metric: str, paper: str, small: str = "", **where: str) -> Cell:
+def beside(
+    tier: Tier,
+    runs: Runs,
+    evaluation: str,
+    metric: str,
+    paper: str,
+    small: str = "",
+    terms_of_table: Terms | None = None,
+    **where: str,
+) -> Cell:
     """A cell whose printed number has these columns in the paper's file; `metric` is the printed one.  No columns:
-    nothing printed."""
+    nothing printed, and our number is by the definition of the table's own rows."""
     value, deviation, terms = printed(paper, metric=metric, **where) if where else (None, None, None)
-    return Cell(runs, evaluation, tier.metric(metric, terms, small), value, deviation, terms)
+    return Cell(runs, evaluation, tier.metric(metric, terms or terms_of_table, small), value, deviation, terms)
 
 
 def headers(

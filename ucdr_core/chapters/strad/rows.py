@@ -79,7 +79,10 @@ def strad(tier: Tier, view: str, backbone: str = "db", **values: Any) -> Runs:
 
 def _cells(tier: Tier, runs: Runs, view: str, key: str | None = None) -> tuple[Cell, ...]:
     where = {"table": "table1", "method": key, "dataset": view} if key else {}
-    return tuple(beside(tier, runs, ZERO_SHOT, metric, "strad", **where) for metric in ("prec_200", "map_200"))
+    return tuple(
+        beside(tier, runs, ZERO_SHOT, metric, "strad", terms_of_table=terms, **where)
+        for metric, terms in (("prec_200", None), ("map_200", TERMS))
+    )
 
 
 def table1(tier: Tier) -> Table:
