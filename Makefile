@@ -85,7 +85,7 @@ unit: env
 	$(PYTEST) --dist loadfile -m "not gate and not real and not site" tests
 
 sample: env
-	$(IN_BOOK_HOME) $(KEEP_MEMORY) $(BIN)/ucdr verify --sample --home $(BOOK_HOME)
+	$(IN_BOOK_HOME) $(KEEP_MEMORY) $(BIN)/ucdr verify --sample --home $(BOOK_HOME)/proof
 
 mutation: live
 	$(IN_BOOK_HOME) $(PYTEST) -m "gate and not site and not real" tests

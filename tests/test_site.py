@@ -56,17 +56,22 @@ def test_every_page_is_there(page):
     assert len(text) > 5000 and "<title>" in text
 
 
-@pytest.mark.parametrize(
-    "paper, name", [(paper, name) for paper in chapters.CHAPTERS for name in chapters.load(paper).TABLES]
-)
+TABLES = [(paper, name) for paper in chapters.CHAPTERS for name in chapters.load(paper).TABLES]
+ON_REAL_PICTURES = {("audit", "precision"): "pacs"}  # tables that tier embedded has no runs for, and their page
+
+
+@pytest.mark.parametrize("paper, name", TABLES)
 def test_the_site_shows_the_rendered_table(paper, name):
     parser = Cells()
     page = f"{paper}/2_tables" if paper in chapters.PAPERS else {"cost": "reproduce"}.get(paper, paper)
+    page, tier = ON_REAL_PICTURES.get((paper, name), page), "real" if (paper, name) in ON_REAL_PICTURES else "embedded"
     parser.feed((HTML / "notebooks" / page).with_suffix(".html").read_text())
     numbers = r"\d[\d.,]*\d"
     rows = {tuple(re.findall(numbers, " ".join(row))) for row in parser.rows}
     lines = [
-        line for line in show.table(paper, name).text.splitlines() if line.startswith("|") and re.search(numbers, line)
+        line
+        for line in show.table(paper, name, tier).text.splitlines()
+        if line.startswith("|") and re.search(numbers, line)
     ]
     assert len(lines) >= 3
     for line in lines:

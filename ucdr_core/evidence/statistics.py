@@ -7,9 +7,20 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from ucdr_core.evidence import committed
 from ucdr_core.evidence.record import MissingRun, RunRecord
 from ucdr_core.evidence.rows import Claim, Ranking
 from ucdr_core.evidence.store import Store
+
+
+def _score(record: RunRecord, evaluation: str, metric: str) -> float:
+    """To the digits that the evidence keeps, so that a run of one's own and its evidence print the same."""
+    return round(record.scores(evaluation)[metric], committed.DIGITS)
+
+
+def _per_query(record: RunRecord, evaluation: str, metric: str) -> np.ndarray:
+    """(Q,), to the digits that the evidence keeps."""
+    return np.round(record.per_query(evaluation, metric).astype(np.float64) * committed.UNIT) / committed.UNIT
 
 
 @dataclass(frozen=True)
@@ -25,7 +36,7 @@ class Spread:
 def spread(columns: list[tuple[list[RunRecord], str]], metric: str) -> Spread:
     """Over seeds, of the metric averaged over the columns: each is (one record per seed, evaluation)."""
     values = np.mean(
-        [[record.scores(evaluation)[metric] for record in records] for records, evaluation in columns], axis=0
+        [[_score(record, evaluation, metric) for record in records] for records, evaluation in columns], axis=0
     )
     return Spread(float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else None, len(values))
 
@@ -53,7 +64,7 @@ def over_folds(pairs: list[tuple[list[list[RunRecord]], list[list[RunRecord]], s
     """
 
     def means(folds: list[list[RunRecord]], evaluation: str) -> np.ndarray:
-        return np.array([np.mean([record.scores(evaluation)[metric] for record in seeds]) for seeds in folds])
+        return np.array([np.mean([_score(record, evaluation, metric) for record in seeds]) for seeds in folds])
 
     differences = np.mean([means(a, evaluation) - means(b, evaluation) for a, b, evaluation in pairs], axis=0)
     error = float(differences.std(ddof=1) / np.sqrt(len(differences)))
@@ -85,7 +96,7 @@ def _paired(a: list[RunRecord], b: list[RunRecord], evaluation: str, metric: str
     """(seeds, queries) differences.  Raises ValueError where the seeds cannot be paired."""
 
     def values(records: list[RunRecord]) -> np.ndarray:
-        return np.stack([record.per_query(evaluation, metric).astype(np.float64) for record in records])
+        return np.stack([_per_query(record, evaluation, metric) for record in records])
 
     ours, other = values(a), values(b)
     seeds = max(len(ours), len(other))
@@ -139,11 +150,11 @@ def ranking_values(ranking: Ranking, store: Store) -> dict[str, np.ndarray]:
         if not records or len(records) < len(row.runs):
             continue
         try:
-            per_query = [record.per_query(row.cells[0].evaluation, ranking.metric) for record in records]
+            per_query = [_per_query(record, row.cells[0].evaluation, ranking.metric) for record in records]
         except MissingRun:  # of some runs the evidence keeps means alone
             continue
         if len({len(one) for one in per_query}) == 1:  # runs over choices of classes have queries of their own
-            values[row.label] = np.stack([one.astype(np.float64) for one in per_query])
+            values[row.label] = np.stack(per_query)
     return values
 
 
