@@ -55,22 +55,15 @@ def edition(tier_name: str, folder: Path, build: bool = True) -> tuple[Path, lis
     _mark(source, tier.name, tier.title)
     if not build:
         return source, failed
-    command = [
-        sys.executable,
-        "-m",
-        "jupyter_book.cli.main",
-        "build",
-        str(source),
-        "--toc",
-        str(source / "book" / "_toc.yml"),
-        "--path-output",
-        str(folder),
-        "--quiet",
-    ]
+    command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(source)]
+    command += ["--toc", str(source / "book" / "_toc.yml"), "--path-output", str(folder), "--quiet"]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise DataError(f"the edition's site could not be built: {(done.stderr or done.stdout).strip()[-2000:]}")
-    return folder / "_build" / "html", failed
+    site = folder / "_build" / "html"
+    if not (site / "index.html").exists():
+        raise DataError(f"the edition's site was not built: {(done.stderr or done.stdout).strip()[-2000:]}")
+    return site, failed
 
 
 def _execute(path: Path, target: Path, tier: str) -> str:
