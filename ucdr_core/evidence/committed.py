@@ -76,7 +76,10 @@ class CommittedRun(RunRecord):
         return self._per_query[name]
 
     def query_classes(self, evaluation: str) -> np.ndarray:
-        names, codes = self._classes[_task_of(self, evaluation)]
+        task = _task_of(self, evaluation)
+        if task not in self._classes:
+            raise MissingRun(f"the evidence of run {self.key} has no classes of the queries of {evaluation}")
+        names, codes = self._classes[task]
         return np.array(names)[codes]
 
     def derive(self, name: str, compute: Callable[[TrainedRun], np.ndarray]) -> np.ndarray:
