@@ -542,7 +542,7 @@ def inequality(_: Tier) -> Listing:
         "something else.",
         ("Tables of", "Definition that we read them by", "Rows", "Above", "Not above", "mAP@200 less Prec@200"),
         tuple(rows),
-        "From the papers' printed numbers (`ucdr_core/papers/reported`); no run is behind it.",
+        "From the papers' printed numbers (`ucdr_core/chapters/*/reported.csv`); no run is behind it.",
     )
 
 
