@@ -8,7 +8,6 @@ which tier they show; nothing is compared with the committed outputs, and the co
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
@@ -28,8 +27,8 @@ from ucdr_core.progress import bar
 SOURCES = ("book", "notebooks", "_config.yml", "CITATION.cff")
 
 
-def edition(tier_name: str, folder: Path, build: bool = True) -> tuple[Path, list[str]]:
-    """Makes the edition of a tier under `folder` and returns (its site or sources, notebooks that failed with why).
+def edition(tier_name: str, folder: Path) -> tuple[Path, list[str]]:
+    """Makes the edition of a tier under `folder` and returns (its site, notebooks that failed with why).
 
     Raises DataError for an unknown tier, and where the folder holds something else.
     """
@@ -53,15 +52,11 @@ def edition(tier_name: str, folder: Path, build: bool = True) -> tuple[Path, lis
         if problem := _execute(path, target, tier.name):
             failed.append(f"{path.relative_to(paths.REPOSITORY)}: {problem}")
     _mark(source, tier.name, tier.title)
-    if not build:
-        return source, failed
     command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(source)]
     command += ["--toc", str(source / "book" / "_toc.yml"), "--path-output", str(folder), "--quiet"]
     done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise DataError(f"the edition's site could not be built: {(done.stderr or done.stdout).strip()[-2000:]}")
     site = folder / "_build" / "html"
-    if not (site / "index.html").exists():
+    if done.returncode or not (site / "index.html").exists():
         raise DataError(f"the edition's site was not built: {(done.stderr or done.stdout).strip()[-2000:]}")
     return site, failed
 
@@ -127,7 +122,6 @@ def _mark(source: Path, tier: str, title: str) -> None:
     statics = sphinx.get("config", {}).get("html_static_path", [])
     sphinx.setdefault("config", {})["html_static_path"] = [name for name in statics if (source / name).exists()]
     config_path.write_text(yaml.safe_dump(config, allow_unicode=True, sort_keys=False))
-    (source / "EDITION.json").write_text(json.dumps({"tier": tier}) + "\n")
 
 
 if __name__ == "__main__":

@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from ucdr_core import paths
+from ucdr_core.chapters.league.rows import QUESTIONS
 from ucdr_core.chapters.systems import SYSTEMS
 from ucdr_core.chapters.tiers import tier_of
 from ucdr_core.evidence import tolerance
 from ucdr_core.progress import bar
 from ucdr_core.training.spec import TrainSpec
 
-VIEWS = ("sketchy", "tuberlin", "quickdraw", "domainnet")
 # for each size, on Sketchy; one run of the middle size on the others, where a system that moves there gets all
 DRAWS = 2
 # What another x86-64 processor would choose: instruction sets of torch's own kernels, of oneDNN and of MKL.
@@ -52,11 +52,11 @@ class Trial:
 
 
 def spec_of(system: str, view: str) -> TrainSpec | None:
-    """The first run of a system in the league."""
-    held_out = {"held_out": "sketch"} if view == "domainnet" else {}
-    if view == "domainnet" and system in ("SaN", "Doodle to Search", "STL, inductive", "STL"):
-        return None  # minutes a run: the league leaves them out
-    runs = tier_of("embedded").system(system, view, (0,), **held_out)
+    """The first run of a system in the league; None where the league leaves it out."""
+    question = QUESTIONS[view]
+    if system in question.but:
+        return None
+    runs = tier_of("embedded").system(system, view, (0,), **question.held_out)
     return runs[0] if runs else None
 
 
@@ -118,7 +118,7 @@ def measure(jobs: int | None = None, progress: bool = True, systems: tuple[str, 
     outcomes: dict[str, dict[str, Any]] = {}
     if kept.exists():
         outcomes = {line["name"]: line["outcome"] for line in map(json.loads, kept.read_text().splitlines())}
-    pairs = [(system, view) for view in VIEWS for system in systems if spec_of(system, view) is not None]
+    pairs = [(system, view) for view in QUESTIONS for system in systems if spec_of(system, view) is not None]
     first = [Trial(*pair) for pair in pairs]
     first += [
         Trial(system, view, size, draw)

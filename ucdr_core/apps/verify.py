@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from ucdr_core import chapters, paths
+from ucdr_core.chapters.league.rows import QUESTIONS
 from ucdr_core.chapters.live import live_runs
 from ucdr_core.chapters.status import current_code
 from ucdr_core.chapters.systems import SYSTEMS
@@ -92,11 +93,10 @@ def sample(tier: Tier, evidence: dict[str, committed.CommittedRun], commit: str 
     """Each system on each data set at least once, every live run of a notebook that the evidence has, and a part drawn
     from the commit."""
     by_kind: dict[tuple[str, str], str] = {}
-    for view in ("sketchy", "tuberlin", "quickdraw", "domainnet"):
-        held_out = {"held_out": "sketch"} if view == "domainnet" else {}
+    for view, question in QUESTIONS.items():
         for label in SYSTEMS:
-            for spec in tier.system(label, view, (0, 1), **held_out):
-                if _key(spec) in evidence:
+            for spec in tier.system(label, view, (0, 1), **question.held_out):
+                if chapters.name_of(spec) in evidence:
                     by_kind.setdefault((label, view), spec.key)
     # Systems that only a chapter asks of a data set (STL's generalised protocol): by method and data.
     covered = {(evidence[key].spec.method, evidence[key].spec.dataset) for key in by_kind.values()}
@@ -104,17 +104,11 @@ def sample(tier: Tier, evidence: dict[str, committed.CommittedRun], commit: str 
         if (kind := (run.spec.method, run.spec.dataset)) not in covered:
             covered.add(kind)
             by_kind[kind] = key
-    drawn = sorted(
-        evidence,
-        key=lambda key: hashlib.sha256(f"{commit if commit is not None else _commit()} {key}".encode()).hexdigest(),
-    )
-    live = [_key(spec) for spec in live_runs()]
+    commit = _commit() if commit is None else commit
+    drawn = sorted(evidence, key=lambda key: hashlib.sha256(f"{commit} {key}".encode()).hexdigest())
+    live = [spec.key for spec in live_runs()]
     count = round(DRAWN_SHARE * len(evidence))
     return list(dict.fromkeys([*by_kind.values(), *(key for key in live if key in evidence), *drawn[:count]]))
-
-
-def _key(spec: TrainSpec) -> str:
-    return chapters.name_of(spec)
 
 
 def _commit() -> str:
