@@ -146,18 +146,10 @@ def test_a_table_prints_mean_spread_quotation_and_dash(records):
     assert "†" not in text  # a legend only for the marks that stand in the table
 
 
-def test_bootstrap_agrees_with_the_textbook():
-    """Interval of a mean of 400 independent normal values per seed: about 1.96 standard errors on each side."""
-    values = np.random.default_rng(0).normal(0.1, 1, (1, 400))
-    low, high, error = statistics.bootstrap(values, draws=4000)
-    assert error == pytest.approx(values.std() / 20, rel=0.05)
-    assert (high - low) / 2 == pytest.approx(1.96 * error, rel=0.05) and low < values.mean() < high
-
-
 def test_runs_of_different_numbers_of_seeds_are_not_paired(records):
     _, made = records
     with pytest.raises(ValueError, match="cannot be paired"):
-        statistics.over_queries([(made * 2, [*made, made[0]], "zs_sbir:sketch:unseen")], "map_all")
+        statistics.over_classes([(made * 2, [*made, made[0]], "zs_sbir:sketch:unseen")], "map_all")
 
 
 def test_the_readme_and_the_book_name_every_paper():

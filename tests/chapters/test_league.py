@@ -27,10 +27,15 @@ EMBEDDED = tier_of("embedded")
 # ---------------------------------------------------------------------------------------------------------- statistics
 
 
+def each_a_class(values: dict[str, np.ndarray]) -> dict[str, statistics.Answers]:
+    """Independent queries: each is the only one of its class."""
+    return {name: statistics.Answers(own, np.arange(own.shape[1]).astype(str)) for name, own in values.items()}
+
+
 def test_the_critical_difference_is_tukeys_for_independent_normal_values():
     """k methods, n queries, no interaction: q(k, inf) sigma / sqrt(n)."""
     values = {f"method {i}": np.random.default_rng(i).standard_normal((1, 2000)) for i in range(6)}
-    found = statistics.standings(values, 4000)
+    found = statistics.standings(each_a_class(values), 4000)
     assert found.critical == pytest.approx(stats.studentized_range.ppf(0.95, 6, np.inf) / np.sqrt(2), rel=0.05)
     assert found.typical == pytest.approx(stats.studentized_range.ppf(0.95, 6, np.inf) / np.sqrt(2000), rel=0.08)
 
@@ -40,16 +45,20 @@ def test_what_queries_share_does_not_widen_the_critical_difference():
     random = np.random.default_rng(0)
     values = {f"method {i}": 0.1 * random.standard_normal((1, 500)) for i in range(4)}
     shared = {name: own + 5 * np.linspace(-1, 1, 500) for name, own in values.items()}
-    found = statistics.standings(shared)
-    assert found.typical == pytest.approx(statistics.standings(values).typical, rel=1e-6)
+    found = statistics.standings(each_a_class(shared))
+    assert found.typical == pytest.approx(statistics.standings(each_a_class(values)).typical, rel=1e-6)
     assert found.methods[0].high - found.methods[0].low > 10 * found.typical
 
 
 def test_standings_are_sorted_and_name_who_is_not_told_apart():
     noise = 0.01 * np.random.default_rng(0).standard_normal((3, 200))
-    found = statistics.standings(
-        {"middle": 0.5 + noise, "low": 0.2 + noise[:, ::-1], "middle too": 0.5001 + noise[::-1], "high": 0.9 + noise}
-    ).methods
+    values = {
+        "middle": 0.5 + noise,
+        "low": 0.2 + noise[:, ::-1],
+        "middle too": 0.5001 + noise[::-1],
+        "high": 0.9 + noise,
+    }
+    found = statistics.standings(each_a_class(values)).methods
     assert [own.name for own in found] == ["high", "middle too", "middle", "low"]
     assert [own.ranks for own in found] == [(1,), (2, 3), (2, 3), (4,)]
     assert (
@@ -57,7 +66,7 @@ def test_standings_are_sorted_and_name_who_is_not_told_apart():
         and found[0].low < found[0].mean < found[0].high
     )
     with pytest.raises(ValueError, match="b was asked 3 queries, others 2"):
-        statistics.standings({"a": np.zeros((1, 2)), "b": np.zeros((1, 3))})
+        statistics.standings(each_a_class({"a": np.zeros((1, 2)), "b": np.zeros((1, 3))}))
 
 
 def test_a_method_of_restless_seeds_widens_its_own_differences_alone():
@@ -65,9 +74,9 @@ def test_a_method_of_restless_seeds_widens_its_own_differences_alone():
     values = {
         name: mean + 0.05 * random.standard_normal((3, 300)) for name, mean in (("a", 0.5), ("b", 0.4), ("c", 0.3))
     }
-    assert [own.ranks for own in statistics.standings(values).methods] == [(1,), (2,), (3,)]
+    assert [own.ranks for own in statistics.standings(each_a_class(values)).methods] == [(1,), (2,), (3,)]
     values["b"] = values["b"] + np.array([[-0.2], [0], [0.2]])
-    found = {own.name: own.ranks for own in statistics.standings(values).methods}
+    found = {own.name: own.ranks for own in statistics.standings(each_a_class(values)).methods}
     assert found == {"a": (1, 2), "b": (1, 2, 3), "c": (2, 3)}
 
 
@@ -260,7 +269,7 @@ def test_perplexity_counts_the_classes_drawn_from():
 def test_every_trained_method_beats_random_ranking_on_unseen_classes(question):
     """By more than the seeds' and queries' error: chance's mean lies below its interval."""
     found = statistics.standings(
-        statistics.ranking_values(league.ranking(EMBEDDED, question, "map_all"), Store())
+        statistics.ranking_answers(league.ranking(EMBEDDED, question, "map_all"), Store())
     ).methods
     (chance,) = [own for own in found if own.name == "Chance"]
     beaten = [own.name for own in found if own.low <= chance.mean and own is not chance]

@@ -12,7 +12,7 @@ from ucdr_core.chapters.strad.figures import fusion_weight
 from ucdr_core.chapters.systems import DEFAULTS, REFERENCES
 from ucdr_core.chapters.tiers import TITLES, Tier, tier_of
 from ucdr_core.data import DataError
-from ucdr_core.evidence import statistics
+from ucdr_core.evidence import statistics, verdicts
 from ucdr_core.evidence.record import MissingRun, RunRecord
 from ucdr_core.evidence.rows import Claim, Pair
 from ucdr_core.evidence.store import Store
@@ -60,18 +60,17 @@ def claim_lines(paper: str, name: str, tier: str | Tier = "embedded", containing
     lines = []
     for claim in _named("CLAIMS", paper, name)(tier):
         if containing in claim.text:
-            lines.append(_line(claim, store))
+            lines.append(_line(claim, store, tier))
     return lines
 
 
-def _line(claim: Claim, store: Store) -> str:
+def _line(claim: Claim, store: Store, tier: Tier) -> str:
     try:
         difference = statistics.difference_of(claim, store)
     except MissingRun as missing:
         return f"{claim.text}: {missing}"
-    return (
-        f"{claim.text}: {difference.mean:+.3f} ({difference.low:+.3f} to {difference.high:+.3f}), {difference.verdict}"
-    )
+    found = verdicts.verdict(difference, claim.reported, verdicts.setting(claim.runs, tier.name))
+    return f"{claim.text}: {difference.mean:+.3f} ({difference.low:+.3f} to {difference.high:+.3f}), {found}"
 
 
 def reading_lines(tier: str | Tier = "embedded") -> list[str]:
@@ -83,7 +82,7 @@ def reading_lines(tier: str | Tier = "embedded") -> list[str]:
             ours, other = (stl.runs_of(tier, view, options, reading=reading) for options in ({}, stl.INDUCTIVE))
             pair = Pair((ours,), (other,), stl.generalised(reading))
             lines.append(
-                _line(Claim(f"{TITLES[view]}, reading '{reading}'", None, (pair,), tier.metric("map_all")), store)
+                _line(Claim(f"{TITLES[view]}, reading '{reading}'", None, (pair,), tier.metric("map_all")), store, tier)
             )
     return lines
 

@@ -10,15 +10,14 @@ from typing import Any
 from ucdr_core import chapters
 from ucdr_core.chapters import story
 from ucdr_core.chapters.tiers import TIERS, Tier, tier_of
-from ucdr_core.evidence import committed
+from ucdr_core.evidence import committed, verdicts
 from ucdr_core.evidence.code import code_digest
 from ucdr_core.evidence.record import MissingRun, RunRecord
 from ucdr_core.evidence.rows import Listing
-from ucdr_core.evidence.statistics import difference_of, verdict
+from ucdr_core.evidence.statistics import difference_of
 from ucdr_core.evidence.store import Store
 from ucdr_core.render.tables import Rendered, digest_of_runs, render_listing
 
-VERDICTS = ("as in the paper", "opposite to the paper", "undecided")
 LIBRARIES = (
     "torch",
     "torchvision",
@@ -42,18 +41,19 @@ def glance(papers: tuple[str, ...] = chapters.PAPERS, tier: str | Tier = "embedd
     for paper in papers:
         chapter = chapters.load(paper)
         claims = [claim for build in chapter.CLAIMS.values() for claim in build(tier) if claim.reported is not None]
-        verdicts: Counter[str] = Counter()
+        found: Counter[str] = Counter()
         for claim in claims:
             try:
-                verdicts[verdict(claim, difference_of(claim, store))] += 1
+                setting = verdicts.setting(claim.runs, tier.name)
+                found[verdicts.verdict(difference_of(claim, store), claim.reported, setting).kind] += 1
             except MissingRun:
-                verdicts["not run"] += 1
+                found["not run"] += 1
         counts[paper] = {
             "tables": len(chapter.TABLES),
             "figures": len(chapter.FIGURES),
             "runs": len(chapters.runs_of(tier, paper)),
             "claims": len(claims),
-            **{name: verdicts[name] for name in VERDICTS},
+            **{name: found[name] for name in verdicts.OF_CLAIMS},
         }
     counts["all"] = {name: sum(one[name] for one in counts.values()) for name in counts[papers[0]]}
     # Papers share runs, and the chapters across them have their own.
@@ -65,7 +65,7 @@ def glance_table(counts: dict[str, dict[str, int]]) -> Rendered:
     rows = tuple(
         (
             story.TITLES.get(paper, "all chapters"),
-            *(str(one[name]) for name in ("tables", "figures", "runs", "claims", *VERDICTS)),
+            *(str(one[name]) for name in ("tables", "figures", "runs", "claims", *verdicts.OF_CLAIMS)),
         )
         for paper, one in counts.items()
     )
@@ -73,10 +73,8 @@ def glance_table(counts: dict[str, dict[str, int]]) -> Rendered:
         Listing(
             "status",
             "glance",
-            "What was run, and whether the order that a paper's tables claim came out. Undecided: the 95% "
-            "interval holds "
-            "zero.",
-            ("Paper", "Tables", "Figures", "Runs", "Claims of order", *VERDICTS),
+            f"What was run, and what came of the order that a paper's tables claim. {verdicts.LEGEND}",
+            ("Paper", "Tables", "Figures", "Runs", "Claims of order", *verdicts.OF_CLAIMS),
             rows,
             "Counted from the run records; the claims themselves stand below each chapter's tables. Papers share runs.",
         )

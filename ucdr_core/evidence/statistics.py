@@ -43,57 +43,94 @@ def spread(columns: list[tuple[list[RunRecord], str]], metric: str) -> Spread:
 
 @dataclass(frozen=True)
 class Difference:
-    """a - b with its 95% interval, and what it was computed over."""
+    """a - b with its 95% interval, and what it was computed over.
+
+    degrees   of freedom of the standard error: classes or folds less one, infinite for a bootstrap
+    """
 
     mean: float
     standard_error: float
     low: float
     high: float
     over: str
+    degrees: float = np.inf
 
     @property
-    def verdict(self) -> str:
-        return "higher" if self.low > 0 else "lower" if self.high < 0 else "undecided"
+    def detectable(self) -> float:
+        """The smallest true difference that four in five repetitions would have told from 0."""
+        return float(stats.t.ppf(0.975, self.degrees) + stats.t.ppf(0.8, self.degrees)) * self.standard_error
 
 
-def over_folds(pairs: list[tuple[list[list[RunRecord]], list[list[RunRecord]], str]], metric: str) -> Difference:
-    """Paired over class folds: each pair is (a[fold][seed], b[fold][seed], evaluation); pairs and seeds are averaged.
+def _student(mean: float, error: float, degrees: int, over: str) -> Difference:
+    """With Student's interval."""
+    half = float(stats.t.ppf(0.975, degrees)) * error
+    return Difference(mean, error, mean - half, mean + half, over, degrees)
 
-    The standard error is that of the fold means (folds share training classes, so it is somewhat too small); the
-    interval is Student's with folds - 1 degrees of freedom.
-    """
+
+PairOfFolds = tuple[list[list[RunRecord]], list[list[RunRecord]], str]  # a[fold][seed], b[fold][seed], evaluation
+
+
+def _differences_of_folds(pairs: list[PairOfFolds], metric: str) -> np.ndarray:
+    """(folds,): a - b, averaged over pairs and seeds."""
 
     def means(folds: list[list[RunRecord]], evaluation: str) -> np.ndarray:
         return np.array([np.mean([_score(record, evaluation, metric) for record in seeds]) for seeds in folds])
 
-    differences = np.mean([means(a, evaluation) - means(b, evaluation) for a, b, evaluation in pairs], axis=0)
+    return np.mean([means(a, evaluation) - means(b, evaluation) for a, b, evaluation in pairs], axis=0)
+
+
+def over_folds(pairs: list[PairOfFolds], metric: str) -> Difference:
+    """Paired over class folds, which have no test class in common; pairs and seeds are averaged.
+
+    The standard error is that of the fold means (folds share training classes, so it is somewhat too small); the
+    interval is Student's with folds - 1 degrees of freedom.
+    """
+    differences, seeds = _differences_of_folds(pairs, metric), len(pairs[0][0][0])
     error = float(differences.std(ddof=1) / np.sqrt(len(differences)))
-    half = float(stats.t.ppf(0.975, len(differences) - 1)) * error
-    centre = float(differences.mean())
-    seeds = len(pairs[0][0][0])
-    return Difference(
-        centre,
-        error,
-        centre - half,
-        centre + half,
-        f"{len(differences)} folds" + (f" x {seeds} seeds" if seeds > 1 else ""),
+    over = f"{len(differences)} folds" + (f" x {seeds} seeds" if seeds > 1 else "")
+    return _student(float(differences.mean()), error, len(differences) - 1, over)
+
+
+def over_choices(pairs: list[PairOfFolds], metric: str, test_classes: list[frozenset[str]]) -> Difference:
+    """Paired over choices of test classes that overlap: a class is in many choices, so these are not independent.
+
+    test_classes   of each choice
+    The mean over choices is a U-statistic of the classes; its standard error is the jackknife's over classes
+    (Arvesen, Annals of Mathematical Statistics 1969), and the interval Student's with classes - 1 degrees of freedom.
+    """
+    differences = _differences_of_folds(pairs, metric)
+    classes = sorted(frozenset.union(*test_classes))
+    without = np.array(
+        [np.mean([d for d, of in zip(differences, test_classes) if left_out not in of]) for left_out in classes]
     )
+    error = float(np.sqrt((len(classes) - 1) * np.mean((without - without.mean()) ** 2)))
+    over = f"{len(differences)} choices of {len(classes)} classes"
+    return _student(float(differences.mean()), error, len(classes) - 1, over)
 
 
-def over_queries(pairs: list[tuple[list[RunRecord], list[RunRecord], str]], metric: str) -> Difference:
-    """Paired over queries on one split: bootstrap over (seed, query), percentile interval; pairs of rows are averaged.
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """One metric of the queries of an evaluation: values (seeds, queries), their classes (queries,)."""
+
+    values: np.ndarray
+    classes: np.ndarray
+
+
+def over_classes(pairs: list[tuple[list[RunRecord], list[RunRecord], str]], metric: str) -> Difference:
+    """Paired on one split: bootstrap over seeds, over classes and then over the queries of a class; see `bootstrap`.
 
     A reference row without seeds is compared with every seed of the other.
     """
     differences = [_paired(a, b, evaluation, metric) for a, b, evaluation in pairs]
     low, high, error = bootstrap(*differences)
-    seeds, queries = differences[0].shape
-    mean = float(np.mean([one.mean() for one in differences]))
-    return Difference(mean, error, low, high, f"{seeds} seeds x {queries} queries")
+    seeds, queries = differences[0].values.shape
+    classes = len(set(np.concatenate([one.classes for one in differences]).tolist()))
+    mean = float(np.mean([one.values.mean() for one in differences]))
+    return Difference(mean, error, low, high, f"{seeds} seeds x {classes} classes with {queries} queries")
 
 
-def _paired(a: list[RunRecord], b: list[RunRecord], evaluation: str, metric: str) -> np.ndarray:
-    """(seeds, queries) differences.  Raises ValueError where the seeds cannot be paired."""
+def _paired(a: list[RunRecord], b: list[RunRecord], evaluation: str, metric: str) -> Answers:
+    """Differences.  Raises ValueError where the seeds cannot be paired."""
 
     def values(records: list[RunRecord]) -> np.ndarray:
         return np.stack([_per_query(record, evaluation, metric) for record in records])
@@ -102,21 +139,51 @@ def _paired(a: list[RunRecord], b: list[RunRecord], evaluation: str, metric: str
     seeds = max(len(ours), len(other))
     if min(len(ours), len(other)) not in (1, seeds):
         raise ValueError(f"runs of {len(ours)} and of {len(other)} seeds cannot be paired")
-    return np.broadcast_to(ours, (seeds, ours.shape[1])) - np.broadcast_to(other, (seeds, other.shape[1]))
+    differences = np.broadcast_to(ours, (seeds, ours.shape[1])) - np.broadcast_to(other, (seeds, other.shape[1]))
+    return Answers(differences, a[0].query_classes(evaluation))
 
 
-def bootstrap(*values: np.ndarray, draws: int = 2000) -> tuple[float, float, float]:
-    """Percentile interval (95%) and standard error of the mean of values (seeds, queries), both redrawn; of the mean of
-    several."""
+def bootstrap(*answers: Answers, draws: int = 2000) -> tuple[float, float, float]:
+    """Percentile interval (95%) and standard error of the mean over queries, averaged over several evaluations.
+
+    Seeds are redrawn, classes are, and then the queries of each class that was drawn: queries of one class are easy or
+    hard together.  Evaluations are asked the same classes, so these are redrawn for all of them at once.
+    """
     random = np.random.default_rng(0)
-    means = np.zeros(draws)
-    for one in values:
-        seeds, queries = one.shape
-        for draw in range(draws):
-            chosen = one[random.integers(0, seeds, seeds)]
-            means[draw] += chosen[:, random.integers(0, queries, queries)].mean() / len(values)
+    counts = _class_counts([one.classes for one in answers], draws, random)
+    means = np.mean(
+        [
+            np.einsum("bs,sq,bq->b", _shares(len(one.values), draws, random), one.values, weights, optimize=True)
+            for one in answers
+            for weights in [_query_weights(one.classes, counts, random)]
+        ],
+        axis=0,
+    )
     low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high), float(means.std(ddof=1))
+
+
+def _shares(count: int, draws: int, random: np.random.Generator) -> np.ndarray:
+    """How often each of `count` things is redrawn, as shares: (draws, count)."""
+    return random.multinomial(count, np.full(count, 1 / count), draws) / count
+
+
+def _class_counts(classes: list[np.ndarray], draws: int, random: np.random.Generator) -> dict[str, np.ndarray]:
+    """How often each class is redrawn: {class: (draws,)}."""
+    names = sorted(set(np.concatenate(classes).tolist()))
+    counts = random.multinomial(len(names), np.full(len(names), 1 / len(names)), draws)
+    return dict(zip(names, counts.T))
+
+
+def _query_weights(classes: np.ndarray, counts: dict[str, np.ndarray], random: np.random.Generator) -> np.ndarray:
+    """(draws, queries), rows sum to 1: how often each query is redrawn, as often as its class was times its queries."""
+    draws = len(next(iter(counts.values())))
+    weights = np.zeros((draws, len(classes)))
+    for name, times in counts.items():
+        queries = np.flatnonzero(classes == name)
+        if len(queries):
+            weights[:, queries] = random.multinomial(times * len(queries), np.full(len(queries), 1 / len(queries)))
+    return weights / weights.sum(1, keepdims=True)
 
 
 def difference_of(claim: Claim, store: Store) -> Difference:
@@ -130,32 +197,31 @@ def difference_of(claim: Claim, store: Store) -> Difference:
         return [[records[id(spec)] for spec in fold] for fold in folds]
 
     pairs = [(side(pair.ours), side(pair.other), pair.evaluation) for pair in claim.pairs]
-    if len(pairs[0][0]) > 1:
+    folds = claim.pairs[0].ours
+    if len(folds) == 1:
+        return over_classes([(ours[0], other[0], evaluation) for ours, other, evaluation in pairs], claim.metric)
+    test_classes = [frozenset(fold[0].named_split().test) for fold in folds]
+    if sum(map(len, test_classes)) == len(frozenset.union(*test_classes)):
         return over_folds(pairs, claim.metric)
-    return over_queries([(ours[0], other[0], evaluation) for ours, other, evaluation in pairs], claim.metric)
+    return over_choices(pairs, claim.metric, test_classes)
 
 
-def verdict(claim: Claim, difference: Difference) -> str:
-    """The interval's verdict, or against the paper's where it printed one."""
-    if claim.reported is None or difference.verdict == "undecided":
-        return difference.verdict
-    return "as in the paper" if (claim.reported > 0) == (difference.mean > 0) else "opposite to the paper"
-
-
-def ranking_values(ranking: Ranking, store: Store) -> dict[str, np.ndarray]:
-    """{label: (seeds, queries)} of the rows whose runs are there."""
-    values = {}
+def ranking_answers(ranking: Ranking, store: Store) -> dict[str, Answers]:
+    """The answers of the rows whose runs are there, by label."""
+    answers = {}
     for row in ranking.rows:
         records = [record for spec in row.runs if (record := store.get(spec)) is not None]
         if not records or len(records) < len(row.runs):
             continue
+        evaluation = row.cells[0].evaluation
         try:
-            per_query = [_per_query(record, row.cells[0].evaluation, ranking.metric) for record in records]
+            per_query = [_per_query(record, evaluation, ranking.metric) for record in records]
+            classes = records[0].query_classes(evaluation)
         except MissingRun:  # of some runs the evidence keeps means alone
             continue
         if len({len(one) for one in per_query}) == 1:  # runs over choices of classes have queries of their own
-            values[row.label] = np.stack(per_query)
-    return values
+            answers[row.label] = Answers(np.stack(per_query), classes)
+    return answers
 
 
 MARGIN = 0.01  # within which a number of ours is the printed one, where its seeds do not say more
@@ -206,26 +272,25 @@ class Standings:
     typical: float
 
 
-def standings(values: dict[str, np.ndarray], draws: int = 2000) -> Standings:
+def standings(answers: dict[str, Answers], draws: int = 2000) -> Standings:
     """Ranks methods, and says which pairs differ, at 95% for all pairs together.
 
-    values   {name: (seeds, queries)}, the same queries in the same order for all
+    answers   by method, of the same queries in the same order
 
-    Queries are redrawn together for all methods (the comparison is paired over queries), seeds for each.  A pair's
-    critical difference is its standard error times one number for all pairs: the 95th percentile of the largest
-    studentised error of any pair.  With independent normal errors of one size it is Tukey's honestly significant
-    difference; it stays valid where one method's seeds differ far more.
+    Classes and then their queries are redrawn together for all methods (the comparison is paired over queries), seeds
+    for each.  A pair's critical difference is its standard error times one number for all pairs: the 95th percentile of
+    the largest studentised error of any pair.  With independent normal errors of one size it is Tukey's honestly
+    significant difference; it stays valid where one method's seeds differ far more.
+    Raises ValueError where a method was asked other queries.
     """
     random = np.random.default_rng(0)
-    queries = next(iter(values.values())).shape[1]
-    weights = random.multinomial(queries, np.full(queries, 1 / queries), draws) / queries  # (draws, queries)
-    drawn: dict[str, np.ndarray] = {}
-    for name, of_method in values.items():
-        if of_method.shape[1] != queries:
-            raise ValueError(f"{name} was asked {of_method.shape[1]} queries, others {queries}")
-        count = len(of_method)
-        seeds = random.multinomial(count, np.full(count, 1 / count), draws) / count  # (draws, seeds)
-        drawn[name] = (seeds * (weights @ of_method.T)).sum(1)
+    classes = next(iter(answers.values())).classes
+    weights = _query_weights(classes, _class_counts([classes], draws, random), random)
+    values, drawn = {name: one.values for name, one in answers.items()}, {}
+    for name, one in answers.items():
+        if not np.array_equal(one.classes, classes):
+            raise ValueError(f"{name} was asked {len(one.classes)} queries, others {len(classes)}, or other classes")
+        drawn[name] = (_shares(len(one.values), draws, random) * (weights @ one.values.T)).sum(1)
     order = sorted(values, key=lambda name: -values[name].mean())
     means = np.array([float(values[name].mean()) for name in order])
     errors = np.stack([drawn[name] for name in order]) - means[:, None]

@@ -162,11 +162,11 @@ def curves(
 
 
 def standings_plot(
-    values: dict[str, np.ndarray], title: str, kinds: dict[str, tuple[str, ...]], symbols: dict[str, str]
+    answers: dict[str, statistics.Answers], title: str, kinds: dict[str, tuple[str, ...]], symbols: dict[str, str]
 ) -> Drawing:
-    """Means with intervals from best to worst, coloured by kind; filled: not told apart from the first.  values {name:
-    (seeds, queries)}."""
-    standings = statistics.standings(values)
+    """Means with intervals from best to worst, coloured by kind; filled: not told apart from the first.  answers by
+    method."""
+    standings = statistics.standings(answers)
     methods = standings.methods
     fig = Figure(figsize=(7.5, 0.24 * len(methods) + 1.2))
     axis = fig.subplots()
@@ -185,10 +185,11 @@ def standings_plot(
     fig.tight_layout()
     order = ", ".join(f"{one.name} {one.mean:.3f}" for one in methods[:3])
     last, near = methods[-1], sum(1 in one.ranks for one in methods)
-    queries = next(iter(values.values())).shape[1]
+    classes = next(iter(answers.values())).classes
     return Drawing(
         fig,
-        f"{len(methods)} methods, {queries} queries; first {order}; last {last.name} {last.mean:.3f}; "
+        f"{len(methods)} methods, {len(classes)} queries of {len(set(classes.tolist()))} classes; first {order}; "
+        f"last {last.name} {last.mean:.3f}; "
         f"{near} not told apart from the first; critical difference of the median pair {standings.typical:.3f}",
     )
 

@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass
 
 from ucdr_core.data import DataError
-from ucdr_core.evidence import statistics
+from ucdr_core.evidence import statistics, verdicts
 from ucdr_core.evidence.record import MissingRun, RecordError, RunRecord
 from ucdr_core.evidence.rows import (
     AnyTable,
@@ -208,27 +208,25 @@ def _terms(table: Table, rows: list[Row]) -> str:
 
 def render_ranking(table: Ranking, store: Store, tier: str) -> Rendered:
     """Methods from best to worst."""
-    values = statistics.ranking_values(table, store)
-    if not values:
+    answers = statistics.ranking_answers(table, store)
+    if not answers:
         return Rendered(f"*{table.caption} {_count(table.runs, store)}.*\n")
     marks = {row.label: row.mark for row in table.rows}
-    standings = statistics.standings(values)
+    standings = statistics.standings(answers)
     lines = [
         f"|{place}|{one.name}{SYMBOLS[marks[one.name]]}|{_number(one.mean, one.deviation)}|{one.low:.3f} to "
         f"{one.high:.3f}|{_ranges(one.ranks)}|"
         for place, one in enumerate(standings.methods, 1)
     ]
-    legend = " ".join(text for mark, text in LEGENDS.items() if mark in [marks[name] for name in values])
-    queries = next(iter(values.values())).shape[1]
-    missing = [row.label for row in table.rows if row.label not in values]
+    legend = " ".join(text for mark, text in LEGENDS.items() if mark in [marks[name] for name in answers])
+    classes = next(iter(answers.values())).classes
+    missing = [row.label for row in table.rows if row.label not in answers]
     if missing:
         legend += f" Runs are missing of {', '.join(missing)}."
     caption = (
-        f"{table.caption} Two methods differ where their means are {standings.critical:.2f} standard errors "
-        f"of their difference apart, "
-        f"{standings.typical:.3f} for the median pair (95% for all pairs at once; bootstrap over seeds and "
-        f"{queries} queries, paired over "
-        f"queries). {legend}"
+        f"{table.caption} Two methods differ where their means are {standings.critical:.2f} standard errors of their "
+        f"difference apart, {standings.typical:.3f} for the median pair (95% for all pairs at once; bootstrap over "
+        f"seeds, {len(set(classes.tolist()))} classes, and their {len(classes)} queries, paired over queries). {legend}"
     )
     footer = provenance(table.runs, store, tier, f"ucdr table {table.paper} {table.name}{_option(tier)} --runs")
     return Rendered(
@@ -256,29 +254,36 @@ def _ranges(ranks: tuple[int, ...]) -> str:
 
 def render_differences(table: Differences, store: Store, tier: str) -> Rendered:
     """Each difference between paper and code, with its effect where it can be measured."""
-    lines = []
+    lines, setting = [], verdicts.setting(table.runs, tier)
     for row in table.rows:
         effect = "not measured"
         if row.measured:
             try:
                 difference = statistics.difference_of(row.measured, store)
-                effect = (
-                    f"{difference.mean:+.3f} ({difference.low:+.3f} to {difference.high:+.3f}), {difference.verdict}"
-                )
+                found = verdicts.verdict(difference, None, setting)
+                effect = f"{difference.mean:+.3f} ({difference.low:+.3f} to {difference.high:+.3f}), {found.short}"
             except MissingRun as missing:
                 effect = _short(missing)
         lines.append(f"|{row.paper}|{row.point}|{row.in_paper}|{row.in_code}|{effect}|{row.remark}|")
-    header = ["Of", "Point", "Paper", "Code, or another reading", "Effect on mAP@all (95%)", "Remark"]
+    header = ["Of", "Point", "Paper", "Code, or another reading", f"Effect on mAP@all (95%) {setting}", "Remark"]
     footer = provenance(table.runs, store, tier, f"ucdr table {table.paper} {table.name}{_option(tier)} --runs")
     return Rendered(
-        _markdown(_label(f"{table.paper}-{table.name}", tier), table.caption, header, lines, footer, numbers_from=9)
+        _markdown(
+            _label(f"{table.paper}-{table.name}", tier),
+            f"{table.caption} {verdicts.LEGEND_WITHOUT_PRINTED}",
+            header,
+            lines,
+            footer,
+            numbers_from=9,
+        )
     )
 
 
 def render_claims(paper: str, name: str, claims: list[Claim], store: Store, tier: str) -> Rendered:
     """The order that a table claims, as paired differences beside the paper's: over class folds and seeds, or over
-    seeds and queries."""
-    lines, over = [], []
+    seeds, classes and their queries."""
+    runs = [spec for claim in claims for spec in claim.runs]
+    lines, over, setting = [], [], verdicts.setting(runs, tier)
     for claim in claims:
         try:
             difference = statistics.difference_of(claim, store)
@@ -289,25 +294,24 @@ def render_claims(paper: str, name: str, claims: list[Claim], store: Store, tier
             cells = [
                 f"{difference.mean:+.3f} ({difference.standard_error:.3f})",
                 f"{difference.low:+.3f} to {difference.high:+.3f}",
-                statistics.verdict(claim, difference),
+                verdicts.verdict(difference, claim.reported, setting).short,
             ]
         lines.append("|".join(["", claim.text, _signed(claim.reported), *cells, ""]))
     metric = "mAP@all" if claims[0].metric == "map_all" else claims[0].metric
-    header = ["Difference", f"Paper, {claims[0].reported_metric}", f"Ours, {metric} (s.e.)", "95% interval", "Verdict"]
+    header = ["Difference", f"Paper, {claims[0].reported_metric}", f"Ours, {metric} (s.e.)", "95% interval"]
+    header.append(f"Verdict {setting}")
     caption = (
         f"What {name.replace('table', 'Table ')} claims, paired over "
-        f"{' or '.join(over) or 'runs that are not there yet'}."
+        f"{' or '.join(over) or 'runs that are not there yet'}. {verdicts.LEGEND}"
     )
-    footer = provenance(
-        [spec for claim in claims for spec in claim.runs], store, tier, f"ucdr claims {paper} {name}{_option(tier)}"
-    )
+    footer = provenance(runs, store, tier, f"ucdr claims {paper} {name}{_option(tier)}")
     return Rendered(_markdown(_label(f"{paper}-{name}-claims", tier), caption, header, lines, footer, numbers_from=1))
 
 
 def render_against(table: Table, reference: str, references: list[str], store: Store, tier: str) -> Rendered:
-    """Each trained row of a table less a reference row of its group: bootstrap over seeds and queries of the fixed
-    split."""
-    lines = []
+    """Each trained row of a table less a reference row of its group: bootstrap over seeds, the classes of the fixed
+    split, and their queries."""
+    lines, setting = [], verdicts.setting(table.runs, tier)
     for row in table.rows:
         if not row.runs or row.mark in ("control", "oracle") or row.label in references:
             continue
@@ -315,8 +319,9 @@ def render_against(table: Table, reference: str, references: list[str], store: S
         cell = next((cell for cell in row.cells if cell.metric.startswith("map")), row.cells[0])
         try:
             sides = [[store.need(spec) for spec in runs] for runs in (cell.runs, other.runs)]
-            difference = statistics.over_queries([(sides[0], sides[1], cell.evaluation)], cell.metric)
-            cells = [f"{difference.mean:+.3f}", f"{difference.low:+.3f} to {difference.high:+.3f}", difference.verdict]
+            difference = statistics.over_classes([(sides[0], sides[1], cell.evaluation)], cell.metric)
+            found = verdicts.verdict(difference, None, setting)
+            cells = [f"{difference.mean:+.3f}", f"{difference.low:+.3f} to {difference.high:+.3f}", found.short]
         except MissingRun:
             cells = [_count([*cell.runs, *other.runs], store), "", ""]
         group = [row.group] if table.group_header else []
@@ -326,11 +331,11 @@ def render_against(table: Table, reference: str, references: list[str], store: S
         "Method",
         "Difference, mAP@all",
         "95% interval",
-        "Verdict",
+        f"Verdict {setting}",
     ]
     caption = (
-        f"{table.name.replace('table', 'Table ')}: each method less the reference row '{reference}'; "
-        f"bootstrap over seeds and queries."
+        f"{table.name.replace('table', 'Table ')}: each method less the reference row '{reference}'; bootstrap over "
+        f"seeds, classes and their queries. {verdicts.LEGEND_WITHOUT_PRINTED}"
     )
     footer = provenance(table.runs, store, tier, f"ucdr table {table.paper} {table.name}{_option(tier)} --runs")
     return Rendered(

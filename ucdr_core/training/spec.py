@@ -133,11 +133,14 @@ class TrainSpec:
         root = str(paths.data(self.dataset)) if self.data_root is None and named else self.data_root
         return _manifest(self.dataset, root)  # the root by name, so that another $UCDR_DATA is another manifest
 
+    def named_split(self) -> data.Split:
+        """The split as its file spells it, which needs no pictures; drawn from the data's classes where none is
+        named."""
+        return data.splits.for_manifest(self.manifest(), None) if self.split is None else _named_split(self.split)
+
     def class_split(self) -> data.Split:
         """The split under the data set's own class names."""
-        if self.split is None:
-            return data.splits.for_manifest(self.manifest(), None)
-        return _named_split(self.split).resolve(self.manifest())
+        return self.named_split() if self.split is None else self.named_split().resolve(self.manifest())
 
     def training(self) -> protocols.Training:
         """The rows that training may see."""
@@ -162,7 +165,7 @@ class TrainSpec:
         The code does not count: a record says which code made it (`evidence.code`).  Files count by their content,
         never by where they lie.  Raises DataError where the data set is not there and its fingerprint is not known.
         """
-        split = self.class_split() if self.split is None else _named_split(self.split)
+        split = self.named_split()
         uses_vectors = METHODS[self.method].uses_class_vectors
         identity = {
             **{name: value for name, value in self.mapping().items() if name not in NOT_ASKED},
@@ -189,7 +192,6 @@ NOT_ASKED = ("data_root", "split", "vectors", "weights")  # paths and names of w
 
 
 def _named_split(name: str) -> data.Split:
-    """The split as its file spells it: that needs no pictures."""
     if "_fold" in name and not name.endswith(".json"):
         base, _, number = name.rpartition("_fold")
         if not number.isdigit() or int(number) >= FOLDS:

@@ -8,7 +8,7 @@ from ucdr_core.chapters.common import Absent
 from ucdr_core.chapters.league.rows import QUESTIONS, ranking
 from ucdr_core.chapters.systems import SYSTEMS, mark_of_system
 from ucdr_core.chapters.tiers import Tier
-from ucdr_core.evidence.statistics import ranking_values
+from ucdr_core.evidence.statistics import ranking_answers
 from ucdr_core.evidence.store import Store
 from ucdr_core.render.drawing import Drawing, standings_plot
 from ucdr_core.render.tables import SYMBOLS
@@ -35,11 +35,11 @@ KINDS = {  # how the methods of a ranking are coloured
 
 def _standings(view: str) -> Callable[[Tier, Store], Drawing]:
     def draw(tier: Tier, store: Store) -> Drawing:
-        values = ranking_values(ranking(tier, view, "map_all"), store)
-        if not values:
+        answers = ranking_answers(ranking(tier, view, "map_all"), store)
+        if not answers:
             raise Absent("no run of this ranking is there")
         symbols = {label: SYMBOLS[mark_of_system(label)] for label in SYSTEMS}
-        return standings_plot(values, QUESTIONS[view].title, KINDS, symbols)
+        return standings_plot(answers, QUESTIONS[view].title, KINDS, symbols)
 
     return draw
 

@@ -10,7 +10,7 @@ from ucdr_core.chapters.systems import DEFAULTS, SEEDED, SYSTEMS, mark_of_system
 from ucdr_core.chapters.tiers import TITLES, Tier
 from ucdr_core.evidence.record import MissingRun
 from ucdr_core.evidence.rows import METRIC_TITLES, Cell, Computed, Listing, Ranking, Row
-from ucdr_core.evidence.statistics import ranking_values
+from ucdr_core.evidence.statistics import ranking_answers
 from ucdr_core.evidence.store import Store
 from ucdr_core.render.tables import SYMBOLS
 
@@ -94,11 +94,10 @@ def overview(tier: Tier) -> Computed:
 
 
 def _overview(rankings: dict[str, Ranking], title: str, store: Store) -> Listing:
-    values = {view: ranking_values(one, store) for view, one in rankings.items()}
-    places = {
-        view: {label: place for place, label in enumerate(sorted(one, key=lambda label: -one[label].mean()), 1)}
-        for view, one in values.items()
-    }
+    places = {}
+    for view, one in rankings.items():
+        means = {label: answers.values.mean() for label, answers in ranking_answers(one, store).items()}
+        places[view] = {label: place for place, label in enumerate(sorted(means, key=lambda of: -means[of]), 1)}
     ranks = {label: [place[label] for place in places.values() if label in place] for label in SYSTEMS}
     mean = {label: sum(of_label) / len(of_label) for label, of_label in ranks.items() if of_label}
     if not mean:
