@@ -127,6 +127,40 @@ def test_augmentation_keeps_shape_and_range_and_follows_its_generator(kind):
     assert not torch.equal(one, images.augment(x, torch.Generator().manual_seed(4), kind))
 
 
+def test_sakes_augmentation_has_the_ranges_and_the_chances_of_its_code():
+    """Pictures whose colours say where a pixel was, so that the affine map of each can be read from the result."""
+    side, count = 48, 600
+    place = (torch.arange(side, dtype=torch.float64) + 0.5) / side
+    ramp = torch.stack([place.expand(side, side), place[:, None].expand(side, side), torch.ones(side, side)])
+    made = images.augment(ramp.repeat(count, 1, 1, 1), torch.Generator().manual_seed(0), "sake").numpy()
+    to = np.stack([ramp[0].numpy(), ramp[1].numpy(), np.ones((side, side))], -1)  # x and y of a pixel of the result
+    flips, scales, angles, shifts = [], [], [], []
+    for red, green, blue in made:
+        inside = blue > 1 - 1e-9
+        assert np.all((blue > 0) | (red == 0))  # black is what lies outside
+        back, *_ = np.linalg.lstsq(to[inside], np.stack([red[inside], green[inside]], 1), rcond=None)
+        flipped = np.linalg.det(back[:2]) < 0
+        if flipped:  # of the picture, before all else
+            back[:, 0] = [0, 0, 1] - back[:, 0]
+        forth = np.linalg.inv(back[:2].T)  # scale, then turn; both about the corner
+        (scale_x, scale_y), (across, _) = np.linalg.norm(forth, axis=0), forth[:, 0] / np.linalg.norm(forth[:, 0])
+        angle = np.degrees(np.arctan2(forth[1, 0], forth[0, 0]))
+        np.testing.assert_allclose(forth[:, 1], scale_y * np.array([-np.sin(np.radians(angle)), across]), atol=1e-6)
+        flips.append(flipped)
+        scales.append((scale_x, scale_y))
+        angles.append(angle)
+        shifts.append(-forth @ back[2] * 256)  # pixels of 256
+    flips, scales, angles, shifts = (np.array(values) for values in (flips, scales, angles, shifts))
+    assert 0.7 <= scales.min() < 0.71 and 1.29 < scales.max() <= 1.3 and np.abs(np.diff(scales)).max() > 0.5
+    assert 29 < np.abs(angles).max() <= 30 and angles.min() < -29 and angles.max() > 29
+    assert 9.8 < np.abs(shifts).max() <= 10 and shifts.min() < -9.8 and shifts.max() > 9.8
+    scaled, turned, moved = np.abs(scales - 1).max(1) > 1e-6, np.abs(angles) > 1e-6, np.abs(shifts).max(1) > 1e-6
+    for changed in (flips, scaled, turned, moved):
+        assert changed.mean() == pytest.approx(0.7 * 0.5, abs=0.05)
+    untouched = ~(flips | scaled | turned | moved)
+    assert untouched.mean() == pytest.approx(0.3 + 0.7 * 0.5**4, abs=0.05)
+
+
 def test_no_augmentation_leaves_pixels_and_an_unknown_one_is_named():
     x = torch.rand(2, 3, 8, 8)
     assert images.augment(x, torch.Generator(), "none") is x
@@ -151,22 +185,18 @@ def test_vgg_gives_its_fully_connected_layers_and_others_say_that_they_have_none
         backbones.trunk("efficientnet_lite0", "random").fully_connected()
 
 
-def test_jigsaw_permutations_are_far_apart_and_shuffling_moves_tiles():
-    permutations = images.jigsaw_permutations(30)
-    assert len({tuple(p) for p in permutations}) == 30
-    distance = (permutations[:, None] != permutations[None]).sum(2)
-    assert distance[~np.eye(30, dtype=bool)].min() >= 6
-    picture = np.repeat(np.repeat(np.arange(9).reshape(3, 3), 4, 0), 4, 1)[..., None].repeat(3, 2)
-    both = torch.from_numpy(np.stack([picture, picture]))
-    shuffled = images.shuffle_tiles(both, torch.from_numpy(permutations[[5, 9]]))
-    assert [one[::4, ::4, 0].ravel().tolist() for one in shuffled.numpy()] == permutations[[5, 9]].tolist()
-    odd = torch.arange(2 * 13 * 13 * 3).reshape(2, 13, 13, 3)
-    moved = images.shuffle_tiles(odd, torch.from_numpy(permutations[[5, 9]]))
-    assert (
-        torch.equal(moved[:, 12], odd[:, 12])
-        and torch.equal(moved[:, :, 12], odd[:, :, 12])
-        and not torch.equal(moved, odd)
-    )
+def test_shuffling_moves_tiles_and_keeps_a_rest():
+    assert len({tuple(order) for order in images.JIGSAW_ORDERS.tolist()}) == 31
+    assert (np.sort(images.JIGSAW_ORDERS, axis=1) == np.arange(9)).all()
+    orders = images.JIGSAW_ORDERS[[5, 9]]
+    picture = np.repeat(np.repeat(np.arange(9).reshape(3, 3), 4, 0), 4, 1)[None].repeat(3, 0)
+    shuffled = images.shuffle_tiles(torch.from_numpy(np.stack([picture, picture])), torch.from_numpy(orders))
+    for channel in range(3):
+        assert [one[channel, ::4, ::4].ravel().tolist() for one in shuffled.numpy()] == orders.tolist()
+    odd = torch.arange(2 * 3 * 13 * 13).reshape(2, 3, 13, 13)
+    moved = images.shuffle_tiles(odd, torch.from_numpy(orders))
+    assert torch.equal(moved[:, :, 12], odd[:, :, 12]) and torch.equal(moved[..., 12], odd[..., 12])
+    assert not torch.equal(moved, odd)
 
 
 @pytest.mark.parametrize("name, size, channels", [("dinov2_vit_s14", 98, 384), ("clip_vit_b32", 96, 512)])

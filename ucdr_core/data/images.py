@@ -161,7 +161,8 @@ def augment(pixels: torch.Tensor, generator: torch.Generator, kind: str = "snmpn
     snmpnet   random resized crop (area .8 to 1, ratio 3/4 to 4/3), horizontal flip (.5) and colour jitter (.4).  Hue, a
               shift in HSV in mvp18/UCDR, is a rotation about the grey axis here; with the other three that is one
               linear map per image
-    sake      with probability .7 an affine map; its ranges are ours (10 degrees, a tenth of the side, scale .9 to 1.1)
+    sake      with probability .7 an affine map about the corner, on black: each with probability .5 a flip, scales of
+              .7 to 1.3 along both sides, a turn of up to 30 degrees, a shift of up to 10 pixels of 256 (qliu24/SAKE)
 
     Raises ValueError for an unknown kind.
     """
@@ -184,19 +185,24 @@ def augment(pixels: torch.Tensor, generator: torch.Generator, kind: str = "snmpn
         return pixels
     theta = torch.zeros(count, 2, 3, dtype=torch.float64)
     if kind == "sake":
-        angle, scale, chosen = uniform(-np.pi / 18, np.pi / 18), uniform(0.9, 1.1), (uniform(0, 1) < 0.7).double()
-        angle, scale = angle * chosen, 1 + (scale - 1) * chosen
-        theta[:, 0, 0], theta[:, 0, 1], theta[:, 0, 2] = (
-            scale * angle.cos(),
-            -scale * angle.sin(),
-            uniform(-0.2, 0.2) * chosen,
-        )
-        theta[:, 1, 0], theta[:, 1, 1], theta[:, 1, 2] = (
-            scale * angle.sin(),
-            scale * angle.cos(),
-            uniform(-0.2, 0.2) * chosen,
-        )
-        return moved(theta, "border")
+        chosen = uniform(0, 1) < 0.7
+
+        def sometimes(neutral: float, *drawn: torch.Tensor) -> list[torch.Tensor]:
+            applied = chosen & (uniform(0, 1) < 0.5)
+            return [torch.where(applied, value, neutral) for value in drawn]
+
+        (flip,) = sometimes(1.0, -torch.ones(count, dtype=torch.float64))
+        scale_x, scale_y = sometimes(1.0, uniform(0.7, 1.3), uniform(0.7, 1.3))
+        (angle,) = sometimes(0.0, uniform(-np.pi / 6, np.pi / 6))
+        shift_x, shift_y = sometimes(0.0, uniform(-10 / 256, 10 / 256), uniform(-10 / 256, 10 / 256))
+        # Where each pixel of the result comes from, so the inverse; a picture's sides are 2 long.
+        inverse = torch.stack(
+            [angle.cos() / scale_x, angle.sin() / scale_x, -angle.sin() / scale_y, angle.cos() / scale_y], 1
+        ).view(count, 2, 2)
+        corner = torch.stack([1 - 2 * shift_x, 1 - 2 * shift_y], 1)[:, :, None]
+        theta = torch.cat([inverse, inverse @ corner - 1], 2)
+        theta[:, 0] *= flip[:, None]
+        return moved(theta, "zeros")
     area, ratio = uniform(0.8, 1.0), torch.exp(uniform(np.log(3 / 4), np.log(4 / 3)))
     width, height = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
     flip = torch.sign(uniform(-1, 1))
@@ -223,34 +229,30 @@ def hue_rotation(angle: torch.Tensor) -> torch.Tensor:
     return c * torch.eye(3, dtype=angle.dtype) + s * cross + (1 - c) / 3
 
 
-@lru_cache(maxsize=1)
-def jigsaw_permutations(count: int, tiles: int = 9, seed: int = 0) -> np.ndarray:
-    """Permutations of the tiles, (count, tiles) int, chosen greedily for a large Hamming distance to one another.
-
-    Source: Noroozi and Favaro (ECCV 2016), algorithm 1, as used by JiGen and EISNet; over 2,000 random candidates.
-    """
-    random = np.random.default_rng(seed)
-    candidates = np.array([random.permutation(tiles) for _ in range(2000)])
-    chosen = [candidates[0]]
-    distance = (candidates != chosen[0]).sum(1)
-    while len(chosen) < count:
-        best = int(distance.argmax())
-        chosen.append(candidates[best])
-        distance = np.minimum(distance, (candidates != candidates[best]).sum(1))
-    return np.array(chosen)
+# The orders of a jigsaw's 3 x 3 tiles, (31, 9): in order o, place t shows tile JIGSAW_ORDERS[o, t].  Order 0 shows the
+# picture as it is; 1 to 30 are EISNet's (`permutations_30.npy`).
+JIGSAW_ORDERS = np.array(
+    [
+        [int(tile) for tile in order]
+        for order in """
+        012345678 720156348 012345687 103264875 231078456 345680712 456807123 568712034 687423501 874531260 012387564
+        104625873 235471086 326514708 458706231 547168320 860243157 673850412 781032645 012437658 103246785 230154867
+        321068574 456783120 548370216 687501342 765812403 874625031 012547836 103258647 230165478
+        """.split()
+    ]
+)
 
 
-def shuffle_tiles(pixels: torch.Tensor, permutations: torch.Tensor) -> torch.Tensor:
-    """(B, H, W, 3) with the 3 x 3 tiles of each image rearranged: tile k of the result is tile permutations[b, k].
+def shuffle_tiles(pixels: torch.Tensor, orders: torch.Tensor) -> torch.Tensor:
+    """(B, C, H, H) with the 3 x 3 tiles of each image rearranged: place t of the result shows tile orders[b, t].
 
+    orders  (B, 9), rows of JIGSAW_ORDERS
     A rest of H mod 3 pixels is kept.
     """
-    count, side = len(pixels), pixels.shape[1] // 3
-    inner = pixels[:, : 3 * side, : 3 * side]
-    tiles = inner.reshape(count, 3, side, 3, side, 3).transpose(2, 3).reshape(count, 9, -1)
-    moved = tiles.gather(1, permutations[:, :, None].expand_as(tiles))
+    count, channels, side = len(pixels), pixels.shape[1], pixels.shape[2] // 3
+    inner = pixels[:, :, : 3 * side, : 3 * side]
+    tiles = inner.reshape(count, channels, 3, side, 3, side).permute(0, 2, 4, 1, 3, 5).reshape(count, 9, -1)
+    moved = tiles.gather(1, orders[:, :, None].expand_as(tiles)).reshape(count, 3, 3, channels, side, side)
     result = pixels.clone()
-    result[:, : 3 * side, : 3 * side] = (
-        moved.reshape(count, 3, 3, side, side, 3).transpose(2, 3).reshape(count, 3 * side, 3 * side, 3)
-    )
+    result[:, :, : 3 * side, : 3 * side] = moved.permute(0, 3, 1, 4, 2, 5).reshape(inner.shape)
     return result

@@ -173,14 +173,16 @@ def _maps_file(
 ) -> Path:
     """The file with the maps of a whole manifest, made if it is missing."""
     precision = "float32" if precision == "bfloat16" else precision
-    identity = [whole.fingerprint, trunk.name, trunk.digest, regime, str(size_px), precision, str(jigsaw)]
+    orders = images.JIGSAW_ORDERS
+    identity = [whole.fingerprint, trunk.name, trunk.digest, regime, str(size_px), precision]
+    identity += ["".join(map(str, orders.ravel())) if jigsaw else "False"]
     key = hashlib.sha256("|".join([*identity, *sorted(invert_domains)]).encode()).hexdigest()[:16]
     path = paths.cache() / "maps" / f"{whole.name}-{trunk.name}-{regime}-{size_px}px-{key}.npy"
     if path.exists():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     source, inverted = pixels(whole, size_px, progress), whole.samples.domain.isin(list(invert_domains)).to_numpy()
-    shuffles, labels = images.jigsaw_permutations(30), jigsaw_labels(len(whole))
+    labels = jigsaw_labels(len(whole))
     whole_trunk = copy.deepcopy(trunk).to(device, PRECISIONS[precision])  # the caller's keeps its own precision
     lower, normalise = whole_trunk.split(regime)[0], whole_trunk.normalise
     partial, stored = path.with_suffix(f".{os.getpid()}.partial"), None
@@ -190,11 +192,11 @@ def _maps_file(
     ):
         rows = np.arange(start, min(start + batch, len(whole)))
         block = source[rows]
-        block = np.where(inverted[rows, None, None, None], 255 - block, block)
+        block = torch.from_numpy(np.where(inverted[rows, None, None, None], 255 - block, block)).permute(0, 3, 1, 2)
         if jigsaw:
-            block = images.shuffle_tiles(torch.from_numpy(block), torch.from_numpy(shuffles[labels[rows] - 1])).numpy()
+            block = images.shuffle_tiles(block, torch.from_numpy(orders[labels[rows]]))
         with torch.inference_mode(), backbones.ConvolutionsAsProducts():
-            x = torch.from_numpy(block).to(device).permute(0, 3, 1, 2).contiguous().to(PRECISIONS[precision]) / 255
+            x = block.to(device).contiguous().to(PRECISIONS[precision]) / 255
             if precision == "float32":
                 # Doubles the speed of depthwise convolutions on a CPU.
                 x = x.contiguous(memory_format=torch.channels_last)
@@ -217,5 +219,5 @@ def _cached_maps(files: tuple[Path, ...], rows: bytes, dtype: torch.dtype, devic
 
 
 def jigsaw_labels(count: int) -> np.ndarray:
-    """Which of the 30 permutations (1..30; 0 is the identity) shuffles each image's cached copy: (count,) int."""
+    """Which of JIGSAW_ORDERS (1..30) shuffles each image's cached copy: (count,) int."""
     return np.random.default_rng(0).integers(1, 31, count)
