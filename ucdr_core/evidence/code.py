@@ -19,7 +19,14 @@ from ucdr_core.methods import METHODS
 # Every file of these rooms decides what a training is and how it is scored; of the methods, those that all others stand
 # on.
 ROOMS = ("data", "retrieval", "training")
-SHARED = ("device.py", "methods/base.py", "methods/losses.py", "methods/backbones.py", "methods/semantics.py")
+SHARED = (
+    "device.py",
+    "methods/base.py",
+    "methods/losses.py",
+    "methods/backbones.py",
+    "methods/semantics.py",
+    "methods/wordnet.py",
+)
 # Of those rooms, files that no number depends on.
 NO_NUMBER = {
     "data/download.py",

@@ -1,15 +1,16 @@
 """SAKE: semantic-aware knowledge preservation (Liu, Xie, Wang, Yuille, ICCV 2019).
 
 One network for sketches and photos, told by an indicator which of the two it sees; a linear layer to D dimensions, from
-there a linear layer to the seen classes and one to the 1,000 ImageNet classes, which is taught by the network as it was
-before training.  Retrieval by Euclidean distance of unit features, which ranks as the cosine does.  Source: the paper's
-text as SnMpNet's authors re-ran it, and the public code qliu24/SAKE.
+there a layer to the seen classes and one to the 1,000 ImageNet classes, which is taught by the network as it was before
+training.  Retrieval by Euclidean distance of unit features, which ranks as the cosine does.  Source: the public code
+qliu24/SAKE, and for SnMpNet's rerun mvp18/UCDR.
 """
 
 from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import nn
@@ -22,53 +23,114 @@ from ucdr_core.methods.base import Batch, Encoder, Method, pooled
 class Indicator:
     """Which samples of the batch are photos; set before the network runs."""
 
-    photos: torch.Tensor | None = None  # (B, 1)
+    photos: torch.Tensor | None = None  # (B, 1), 0 for a sketch, 1 for a photo
 
 
-class ConditionedSqueeze(nn.Module):
-    """The first layer of a squeeze-and-excitation block, which sees the indicator as one more input.
+class ConditionedLayer(nn.Module):
+    """The second layer of a squeeze-and-excitation block, which sees the indicator as one more input, the last.
 
-    The indicator's weights start at 0.
+    h (B, C/r, ...), after the first layer's ReLU -> (B, C, ...).  The indicator's weights start at 0.
     """
 
-    def __init__(self, squeeze: nn.Conv2d, indicator: Indicator):
+    def __init__(self, layer: nn.Linear | nn.Conv2d, indicator: Indicator):
         super().__init__()
-        self.squeeze, self.indicator = squeeze, indicator
-        self.weight = nn.Parameter(torch.zeros(squeeze.out_channels))
+        self.layer, self.indicator = layer, indicator
+        self.weight = nn.Parameter(layer.weight.new_zeros(len(layer.weight)))
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.squeeze(x) + (share_of_batch(self.indicator.photos, len(x)).to(x) * self.weight)[:, :, None, None]
+    def forward(self, h: torch.Tensor) -> torch.Tensor:
+        indicator = share_of_batch(self.indicator.photos, len(h)).to(h)
+        return self.layer(h) + (indicator * self.weight).view(len(h), -1, *[1] * (h.ndim - 2))
 
 
-class ConditionedExcitation(nn.Module):
+class PooledExcitation(nn.Module):
     """A squeeze-and-excitation block on the pooled feature: where the trunk has none of its own that is trained.
 
-    g (B, C) -> g * 2 sigmoid(W_2 relu(W_1 [g, indicator])), at the start g itself.
+    g (B, C) -> g * 2 sigmoid(W_2 relu(W_1 g)), at the start g itself.
     """
 
-    def __init__(self, channels: int, indicator: Indicator, reduction: int = 16):
+    def __init__(self, channels: int, reduction: int = 16):
         super().__init__()
-        self.indicator = indicator
-        self.squeeze = nn.Linear(channels + 1, channels // reduction)
-        self.excite = nn.Linear(channels // reduction, channels)
-        nn.init.zeros_(self.squeeze.weight[:, -1])
-        nn.init.zeros_(self.excite.weight)
-        nn.init.zeros_(self.excite.bias)
+        self.fc1 = nn.Linear(channels, channels // reduction)
+        self.fc2 = nn.Linear(channels // reduction, channels)
+        nn.init.zeros_(self.fc2.weight)
+        nn.init.zeros_(self.fc2.bias)
 
     def forward(self, g: torch.Tensor) -> torch.Tensor:
-        squeezed = functional.relu(self.squeeze(torch.cat([g, self.indicator.photos.to(g)], dim=1)))
-        return g * 2 * self.excite(squeezed).sigmoid()
+        return g * 2 * self.fc2(functional.relu(self.fc1(g))).sigmoid()
+
+
+def excitations(network: nn.Module) -> list[nn.Module]:
+    """The squeeze-and-excitation blocks of timm's SE-ResNets: layers fc1 and fc2."""
+    return [module for module in network.modules() if type(module).__name__ == "SEModule"]
+
+
+def condition(blocks: list[nn.Module], indicator: Indicator) -> None:
+    """Lets the indicator into the second layer of each squeeze-and-excitation block."""
+    for block in blocks:
+        block.fc2 = ConditionedLayer(block.fc2, indicator)
+
+
+def start_as_classifier(project: nn.Linear, student: nn.Linear, weight: torch.Tensor) -> None:
+    """Projection S_h V_h' and student U_h: their product is the best of rank h to the ImageNet classifier W = U S V'.
+
+    project (channels -> h), student (h -> 1,000), weight (1,000, channels).  Biases stay as they were drawn; the
+    classifier's own is thrown away, as in the code.
+    """
+    u, s, v = torch.linalg.svd(weight.double(), full_matrices=False)
+    # The decomposition leaves the signs open, and processors differ.
+    sign = v.gather(1, v.abs().argmax(1, keepdim=True)).sign()
+    u, v, rank = u * sign.T, v * sign, min(project.out_features, len(s))
+    with torch.no_grad():
+        project.weight[:rank] = (s[:, None] * v)[:rank].to(project.weight)
+        student.weight[:, :rank] = u[:, :rank].to(student.weight)
+
+
+class EuclideanMargin(nn.Module):
+    """Logits -||h - c_k|| from a learned centre c_k of each class: (B, D) -> (B, C)."""
+
+    def __init__(self, dim: int, classes: int):
+        super().__init__()
+        self.centres = nn.Parameter(torch.randn(classes, dim))
+
+    def forward(self, h: torch.Tensor) -> torch.Tensor:
+        return -torch.cdist(h, self.centres)
+
+
+def margin_of(epoch: int) -> float:
+    """m of the Euclidean-margin softmax: 1, from epoch 20 on 2, from epoch 25 on 4; a run of 20 epochs keeps to 1."""
+    return 2.0 ** ((epoch >= 20) + (epoch >= 25))
+
+
+def margin_loss(logits: torch.Tensor, labels: torch.Tensor, m: float = 1.0) -> torch.Tensor:
+    """Mean cross-entropy after the label's logit was multiplied by m: (B, C), (B,) -> scalar."""
+    factor = torch.ones_like(logits).scatter(1, labels[:, None], m)
+    return functional.cross_entropy(factor * logits, labels)
+
+
+def preservation_loss(
+    student: torch.Tensor, teacher: torch.Tensor, shift: torch.Tensor | float = 0.0, scale: float = 1.0
+) -> torch.Tensor:
+    """Mean cross-entropy of the student's answers to softmax(scale * teacher + shift); scalar.
+
+    student, teacher, shift (B, 1000): logits of photos, and what their classes are like among ImageNet's
+    """
+    return functional.cross_entropy(student, (scale * teacher + shift).softmax(1))
 
 
 class SAKE(Method):
     @dataclass(frozen=True)
     class Options:
-        dim: int = 512  # D (64 or 512)
+        dim: int = 512  # D; the code trains with 512, and its test script expects 64
         indicator: bool = True  # False: "w/o label"
+        # Of the projection and the student: "svd" is SAKE's.  "random": UCDR's network w/o label has lost it.
+        start: Literal["svd", "random"] = "svd"
+        # "margin": Euclidean-margin softmax, an option of the code that is off there and on in UCDR's options.
+        classifier: Literal["linear", "margin"] = "linear"
         weight_teacher: float = 1.0  # lambda_SAKE
-        # The teacher's logits are shifted by this times the WordNet similarity of the sample's class to each ImageNet
-        # class: .3 in the code.  0 unless WordNet is installed; see `semantics.imagenet_similarity`.
-        weight_similarity: float = 0.0
+        teacher_scale: float = 1.0  # lambda_KD, of the teacher's logits
+        # Of the WordNet similarity of the sample's class to each ImageNet class, which is added to the teacher's
+        # logits; 0 does without WordNet.
+        weight_similarity: float = 0.3
         adapter_rank: int = 32  # frozen regime only
 
     distance = "cosine"
@@ -90,26 +152,17 @@ class SAKE(Method):
         self.register_buffer("teacher_bias", teacher.bias.detach().to(torch.get_default_dtype()), persistent=False)
         self.register_buffer("similarity", similarity, persistent=False)
         object.__setattr__(self, "indicator", Indicator())
-        blocks = [m for m in upper.modules() if type(m).__name__ == "SEModule"]
-        self.excitation = nn.Identity()
-        if options.indicator and blocks:
-            for block in blocks:
-                block.fc1 = ConditionedSqueeze(block.fc1, self.indicator)
-        elif options.indicator:
-            self.excitation = ConditionedExcitation(channels, self.indicator)
+        blocks = excitations(upper)
+        self.excitation = nn.Identity() if blocks else PooledExcitation(channels)
+        if options.indicator:
+            condition(blocks or [self.excitation], self.indicator)
         self.encoder = Encoder(upper, channels, options.adapter_rank)
         self.project = nn.Linear(channels, options.dim)
-        self.classifier = nn.Linear(options.dim, len(class_vectors))
+        of_classes = EuclideanMargin if options.classifier == "margin" else nn.Linear
+        self.classifier = of_classes(options.dim, len(class_vectors))
         self.student = nn.Linear(options.dim, len(teacher.weight))
-        # The projection and the student's head start as the best factors of rank D of the ImageNet classifier.
-        u, s, v = torch.linalg.svd(self.teacher_weight.double(), full_matrices=False)
-        # The decomposition leaves the signs open, and processors differ.
-        sign = v.gather(1, v.abs().argmax(1, keepdim=True)).sign()
-        u, v, rank = u * sign.T, v * sign, min(options.dim, len(s))
-        with torch.no_grad():
-            self.project.weight[:rank] = v[:rank].to(self.project.weight)
-            self.student.weight[:, :rank] = (u * s)[:, :rank].to(self.student.weight)
-            self.student.bias.copy_(self.teacher_bias)
+        if options.start == "svd":
+            start_as_classifier(self.project, self.student, self.teacher_weight)
 
     def hidden(self, inputs: torch.Tensor, photos: torch.Tensor) -> torch.Tensor:
         """(B, D), before it is scaled to length 1."""
@@ -119,18 +172,24 @@ class SAKE(Method):
     def embed(self, inputs: torch.Tensor, photos: torch.Tensor, space: str = "") -> torch.Tensor:
         return functional.normalize(self.hidden(inputs, photos), dim=1)
 
-    def teacher_logits(self, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """(B, 1000) of the network before training, shifted towards what the class is like."""
+    def teacher_logits(self, inputs: torch.Tensor) -> torch.Tensor:
+        """(B, 1000) of the network before training."""
         with torch.no_grad():
             before = self.before.to(inputs.device, inputs.dtype).eval()
-            logits = functional.linear(pooled(before(inputs)), self.teacher_weight, self.teacher_bias)
-        return logits if self.similarity is None else logits + self.options.weight_similarity * self.similarity[labels]
+            return functional.linear(pooled(before(inputs)), self.teacher_weight, self.teacher_bias)
+
+    def shift(self, labels: torch.Tensor) -> torch.Tensor | float:
+        """(B, 1000), what the teacher's logits are shifted by; 0 where there is no similarity."""
+        return 0.0 if self.similarity is None else self.options.weight_similarity * self.similarity[labels]
 
     def losses(self, batch: Batch, random) -> dict[str, torch.Tensor]:
-        h = self.hidden(batch.inputs, batch.photos)
-        terms = {"ce": functional.cross_entropy(self.classifier(h), batch.labels)}
-        if self.options.weight_teacher and batch.photos.any():  # photos only: the teacher never saw a sketch
+        options, h = self.options, self.hidden(batch.inputs, batch.photos)
+        m = margin_of(batch.epoch) if options.classifier == "margin" else 1.0
+        terms = {"ce": margin_loss(self.classifier(h), batch.labels, m)}
+        if options.weight_teacher and batch.photos.any():  # photos only: the teacher never saw a sketch
             photos = to_device(batch.photos.nonzero()[:, 0].numpy(), h.device)
-            target = self.teacher_logits(batch.inputs[photos], batch.labels[photos]).softmax(1)
-            terms["teacher"] = self.options.weight_teacher * functional.cross_entropy(self.student(h[photos]), target)
+            teacher, shift = self.teacher_logits(batch.inputs[photos]), self.shift(batch.labels[photos])
+            terms["teacher"] = options.weight_teacher * preservation_loss(
+                self.student(h[photos]), teacher, shift, options.teacher_scale
+            )
         return terms

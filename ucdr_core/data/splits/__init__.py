@@ -13,8 +13,10 @@ from pathlib import Path
 
 from ucdr_core import paths
 from ucdr_core.data.manifest import DataError, Manifest
+from ucdr_core.data.splits.words import OURS, of_authors
 
 FOLDER = Path(__file__).parent
+AUTHORS_WORDS = "_authors_words"
 
 
 def unified(name: str) -> str:
@@ -24,7 +26,7 @@ def unified(name: str) -> str:
 
 @dataclass(frozen=True)
 class Split:
-    """Class names of the three parts.  `words` says which words stand for a class whose name has no class vector.
+    """Class names of the three parts.  `words` says which words stand for a class in the place of its name.
 
     Raises DataError where two parts share a class, or where a part that must not be empty is.
     """
@@ -100,12 +102,17 @@ def load(name_or_path: str | Path) -> Split:
     """The shipped split of this name, or the one in a JSON file.
 
     {"train": [...], "val": [...], "test": [...], "words": {...}} is what the file holds; "val" and "words" may lack.
-    "pacs_without_A_B" is a split of PACS by its two unseen classes.
+    "pacs_without_A_B" is a split of PACS by its two unseen classes.  "NAME_authors_words" is the shipped split NAME
+    with the words that the authors of its class vectors took in the place of names (`words.of_authors`).
 
     Raises DataError where there is no such split, or where the file is not one.
     """
     if str(name_or_path).startswith("pacs_without_"):
         return pacs(*str(name_or_path).removeprefix("pacs_without_").split("_"))
+    if str(name_or_path).endswith(AUTHORS_WORDS):
+        split = load(str(name_or_path).removesuffix(AUTHORS_WORDS))
+        of_classes = of_authors(split.name, (*split.train, *split.val, *split.test))
+        return replace(split, name=split.name + AUTHORS_WORDS, words={**of_classes, **split.words})
     path = Path(name_or_path).expanduser()
     if not path.suffix == ".json":
         path = FOLDER / f"{name_or_path}.json"
@@ -125,6 +132,7 @@ def load(name_or_path: str | Path) -> Split:
         words = content.get("words", {})
         if not isinstance(words, dict) or not all(isinstance(w, str) for w in words.values()):
             raise TypeError("'words' must map class names to words")
+        words = {c: OURS[c] for classes in parts.values() for c in classes if c in OURS} | words
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is no split file ({error}); it needs the lists 'train', 'val' and 'test'") from error
     return Split(content.get("name", path.stem), source=str(content.get("source", "")), words=words, **parts)
