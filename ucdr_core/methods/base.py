@@ -117,6 +117,11 @@ class Method(nn.Module):
             if isinstance(module, FullyConnected):
                 module.random = random
 
+    def sgd_groups(self) -> list[dict[str, Any]]:
+        """What SGD trains whatever the recipe's optimiser is: groups of `params`, with `momentum` and what else SGD
+        takes; `rate` is a factor on the recipe's rate."""
+        return []
+
     def negative_classes(self) -> np.ndarray | None:
         """(C, C), for an anchor of each class the probabilities of the negative's; None: every photo is as likely."""
         return None

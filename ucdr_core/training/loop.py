@@ -32,7 +32,8 @@ class Recipe:
 
     optimiser: Literal["sgd", "adam"] = "sgd"
     lr: float = 1e-3
-    decay: Literal["exponential", "constant"] = "exponential"  # lr 10^(-3 epoch / 20), at least 1e-6
+    # exponential: lr 10^(-3 epoch / 20), at least 1e-6 (SnMpNet, SAKE); halving: lr 2^-epoch, at least 5e-5 (CMT)
+    decay: Literal["exponential", "halving", "constant"] = "exponential"
     momentum: float = 0.9
     nesterov: bool = True  # the paper; the code has False
     weight_decay: float = 0.0
@@ -42,7 +43,7 @@ class Recipe:
     # The epoch that is kept: best on validation classes, the last, or best on the test classes: that is how the authors
     # of STRAD chose, and it is here to measure what it is worth.
     selection: Literal["val", "last", "test"] = "val"
-    select_by: Literal["map_all", "map_200"] = "map_all"
+    select_by: Literal["map_all", "map_200", "prec_200"] = "map_all"
     # Of pixels, so in the finetune regime only; see `images.augment`.
     augment: Literal["none", "snmpnet", "snmpnet_without_hue", "sake"] = "snmpnet"
     beta1: float = 0.9  # of Adam
@@ -59,6 +60,12 @@ class Recipe:
             raise OptionError("recipe: photo_share must lie in [0, 1), warmup_steps and clip_norm must not be negative")
         if self.nesterov and not self.momentum:
             raise OptionError("recipe: nesterov needs momentum above 0")
+
+    def rate(self, epoch: int) -> float:
+        """The learning rate in an epoch, counted from 0, after warming up."""
+        if self.decay == "exponential":
+            return max(self.lr * 10 ** (-3 * epoch / 20), 1e-6)
+        return max(self.lr * 0.5**epoch, 5e-5) if self.decay == "halving" else self.lr
 
 
 @dataclass(frozen=True)
@@ -102,14 +109,19 @@ class Feed:
         pixels = self.normalise(pixels if generator is None else images.augment(pixels, generator, augmentation))
         return pixels.contiguous(memory_format=torch.channels_last) if pixels.is_cuda else pixels
 
-    def shuffled(self, rows: np.ndarray, random: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """The same samples (B, ...) tile-shuffled, and which permutation (1..30) shuffled each, (B,)."""
+    def shuffled(
+        self, inputs: torch.Tensor, rows: np.ndarray, random: np.random.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The inputs (B, ...) of these rows tile-shuffled, and which order (1..30) shuffled each, (B,).
+
+        Pictures are shuffled as they were augmented.  Of a cached map there is one shuffled copy, in an order of its
+        own.
+        """
         if self.jigsaw is not None:
             return self.jigsaw[rows], to_device(self.jigsaw_labels[rows], self.device)
-        labels = random.integers(1, 31, len(rows))
-        permutations = to_device(images.jigsaw_permutations(30)[labels - 1], self.device)
-        shuffled = images.shuffle_tiles(self._pixels(rows), permutations)
-        return self._normalised(shuffled), to_device(labels, self.device)
+        labels = random.integers(1, len(images.JIGSAW_ORDERS), len(rows))
+        orders = to_device(images.JIGSAW_ORDERS[labels], self.device)
+        return images.shuffle_tiles(inputs, orders), to_device(labels, self.device)
 
 
 def embed(method: Method, feed: Feed, rows: np.ndarray, space: str = "", batch: int = 512) -> np.ndarray:
@@ -258,7 +270,7 @@ class Stepper:
         for step, rows in enumerate(self._prefetching(batches.epoch(order, self.random))):
             iteration = number * batches.steps + step
             for group in self.optimiser.param_groups:
-                rate = max(recipe.lr * 10 ** (-3 * number / 20), 1e-6) if recipe.decay == "exponential" else recipe.lr
+                rate = recipe.rate(number) * group.get("rate", 1)
                 group["lr"] = rate * min(1, (iteration + 1) / recipe.warmup_steps) if recipe.warmup_steps else rate
             terms = self.method.losses(self.batch(rows, number, step), self.random)
             self.optimiser.zero_grad(set_to_none=True)
@@ -272,12 +284,13 @@ class Stepper:
     def batch(self, rows: np.ndarray, epoch: int, step: int) -> Batch:
         """What the method's losses take: the rows (B,) fed, with their labels, sides and domains."""
         batches, feed, augmentation = self.batches, self.feed, self.recipe.augment
+        inputs = feed(rows, None if augmentation == "none" else self.generator, augmentation)
         return Batch(
-            feed(rows, None if augmentation == "none" else self.generator, augmentation),
+            inputs,
             to_device(batches.labels[rows], feed.device),
             torch.from_numpy(batches.photos[rows]),
             torch.from_numpy(batches.domains[rows]),
-            *(feed.shuffled(rows, self.random) if self.method.wants_jigsaw else (None, None)),
+            *(feed.shuffled(inputs, rows, self.random) if self.method.wants_jigsaw else (None, None)),
             epoch=epoch,
             step=step,
             iteration=epoch * batches.steps + step,
@@ -294,15 +307,49 @@ class Stepper:
             yield current
 
 
-def _optimiser(method: Method, recipe: Recipe) -> torch.optim.Optimizer:
-    parameters = [p for p in method.parameters() if p.requires_grad]
+class Together:
+    """Optimisers of different parameters that step together, as one `torch.optim.Optimizer` does."""
+
+    def __init__(self, *optimisers: torch.optim.Optimizer):
+        self.optimisers = optimisers
+
+    @property
+    def param_groups(self) -> list[dict]:
+        return [group for optimiser in self.optimisers for group in optimiser.param_groups]
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        for optimiser in self.optimisers:
+            optimiser.zero_grad(set_to_none)
+
+    def step(self) -> None:
+        for optimiser in self.optimisers:
+            optimiser.step()
+
+    def state_dict(self) -> dict:
+        return {"optimisers": [optimiser.state_dict() for optimiser in self.optimisers]}
+
+    def load_state_dict(self, state: dict) -> None:
+        for optimiser, own in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(own)
+
+
+def _optimiser(method: Method, recipe: Recipe) -> torch.optim.Optimizer | Together:
+    by_sgd = method.sgd_groups()
+    apart = {id(p) for group in by_sgd for p in group["params"]}
+    parameters = [p for p in method.parameters() if p.requires_grad and id(p) not in apart]
     if recipe.optimiser == "adam":
-        return torch.optim.Adam(
+        main = torch.optim.Adam(
             parameters, lr=recipe.lr, betas=(recipe.beta1, 0.999), weight_decay=recipe.weight_decay, fused=True
         )
-    return torch.optim.SGD(
-        parameters, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov, weight_decay=recipe.weight_decay
-    )
+    else:
+        main = torch.optim.SGD(
+            parameters,
+            lr=recipe.lr,
+            momentum=recipe.momentum,
+            nesterov=recipe.nesterov,
+            weight_decay=recipe.weight_decay,
+        )
+    return Together(main, torch.optim.SGD(by_sgd, lr=recipe.lr)) if by_sgd else main
 
 
 def _weights(method: Method) -> dict[str, torch.Tensor]:
