@@ -6,22 +6,24 @@ import numpy as np
 import pytest
 import torch
 
-from ucdr_core.methods.eisnet import queue_triplet_loss
 from ucdr_core.methods.losses import (
     Mixing,
+    MixingDraws,
     adversarial_terms,
     classification_loss,
     cosine_distance,
     cosine_logits,
     cosine_loss,
+    derangement,
     draw_latents,
     draw_mixing,
     dropout,
     kl_to_standard_normal,
     least_squares_game,
-    mixed_cross_entropy,
     mixing_schedule,
+    one_hot,
     reverse_gradient,
+    soft_cross_entropy,
     triplet_loss,
 )
 from ucdr_core.methods.snmpnet import neighbourhood_loss
@@ -37,11 +39,11 @@ def test_cosine_logits():
     torch.testing.assert_close(cosine_logits(f, a, 0.5), torch.tensor([[1.2, 1.6, -1.2]], dtype=D))
 
 
-def test_mixed_cross_entropy_by_hand():
+def test_the_cross_entropy_of_mixed_samples_by_hand():
     """Two samples mixed 3:1 with each other; logits (0, log 3): p = (1/4, 3/4) for both."""
     logits = torch.tensor([[0.0, math.log(3)]] * 2, dtype=D)
     mixing = Mixing(torch.tensor([1, 0]), torch.tensor([0.75, 0.75], dtype=D))
-    loss = mixed_cross_entropy(logits, torch.tensor([0, 1]), mixing)
+    loss = soft_cross_entropy(logits, mixing.of_labels(torch.tensor([0, 1]), 2))
     first = 0.75 * math.log(4) + 0.25 * math.log(4 / 3)
     second = 0.75 * math.log(4 / 3) + 0.25 * math.log(4)
     assert loss.item() == pytest.approx((first + second) / 2)
@@ -49,10 +51,16 @@ def test_mixed_cross_entropy_by_hand():
 
 def test_an_unmixed_cross_entropy_is_the_usual_one(random):
     logits, labels = torch.tensor(random.standard_normal((6, 4))), torch.tensor([0, 1, 2, 3, 0, 1])
-    mixing = Mixing(torch.arange(6), torch.ones(6, dtype=D))
     torch.testing.assert_close(
-        mixed_cross_entropy(logits, labels, mixing), torch.nn.functional.cross_entropy(logits, labels)
+        soft_cross_entropy(logits, one_hot(labels, 4, D)), torch.nn.functional.cross_entropy(logits, labels)
     )
+
+
+def test_shares_of_the_same_class_add_up():
+    mixing = Mixing(torch.tensor([1, 2, 0]), torch.tensor([0.75, 0.5, 1.0], dtype=D))
+    shares = mixing.of_labels(torch.tensor([2, 2, 0]), 4)
+    expected = [[0, 0, 1, 0], [0.5, 0, 0.5, 0], [1, 0, 0, 0]]
+    torch.testing.assert_close(shares, torch.tensor(expected, dtype=D))
 
 
 @pytest.mark.parametrize(
@@ -72,9 +80,10 @@ def test_neighbourhood_loss_by_hand(form, expected):
 
 def test_neighbourhood_loss_is_nothing_at_the_own_vector_and_kappa_0_weights_all_alike():
     a = torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 10.0]], dtype=D)
-    assert neighbourhood_loss(a.clone(), a, a, kappa=2.0).item() == pytest.approx(0, abs=1e-10)
-    loss = neighbourhood_loss(torch.tensor([[0.0, 1.0]], dtype=D), a[:1], a, kappa=0.0)
-    assert loss.item() == pytest.approx(1 + (math.sqrt(18) - 5) ** 2 + 1)
+    for form, terms in (("paper", 1), ("code", 3)):
+        assert neighbourhood_loss(a.clone(), a, a, 2.0, form).item() == pytest.approx(0, abs=1e-10)
+        loss = neighbourhood_loss(torch.tensor([[0.0, 1.0]], dtype=D), a[:1], a, 0.0, form)
+        assert loss.item() == pytest.approx((1 + (math.sqrt(18) - 5) ** 2 + 1) / terms)
 
 
 def test_neighbourhood_gradient_is_finite_on_a_class_vector():
@@ -99,59 +108,47 @@ def test_mixing_partners_come_from_the_domains_that_gamma_says(random):
         assert share == pytest.approx(same, abs=0 if gamma != 0.5 else 0.12)
         assert 0 <= mixing.r.min() and mixing.r.max() <= 1
     across = draw_mixing(domains, 1.0, 0.0, random, torch.zeros(1, dtype=D))
-    for d in range(3):  # one cyclic shift for the whole batch
+    for d in range(3):  # one other domain for the whole block
         assert len(set(domains[across.partner][domains == d].tolist())) == 1
     with pytest.raises(ValueError, match="equal blocks"):
         draw_mixing(torch.tensor([0, 0, 1]), 1.0, 0.0, random, torch.zeros(1, dtype=D))
 
 
+def test_a_derangement_is_one_cycle_and_each_is_as_likely(random):
+    """Of four domains, 6 cycles through all and never two that swap; by hand from the draws 0, 1, 0: 0123, 1023, 1203,
+    3201.
+    """
+    assert derangement(np.array([0, 1, 0])).tolist() == [3, 2, 0, 1]
+    assert derangement(np.array([], int)).tolist() == [0]
+    drawn = [tuple(derangement([random.integers(a) for a in range(1, 4)]).tolist()) for _ in range(1200)]
+    assert len(set(drawn)) == 6 and min(map(drawn.count, set(drawn))) > 140
+    for order in set(drawn):
+        assert order[0] != 0 and order[order[0]] != 0 and order[order[order[0]]] != 0
+
+
+def test_partners_stand_where_the_draws_say():
+    """Two blocks of two.  The first and the last sample mix within their block, at the places 1 and 0; the others
+    across, at the places 0 of the other block.
+    """
+    places_within, places_across = np.array([[1, 0], [1, 0]]), np.array([[1, 0], [0, 1]])
+    draws = MixingDraws(np.array([True, False, False, True]), np.array([0]), places_within, places_across, np.ones(4))
+    assert draws.partner.tolist() == [1, 2, 0, 2]
+
+
+def test_mixing_draws_of_two_domains_are_those_of_a_generator(random):
+    """What is drawn, in order: within or across, the places within each block and across, the shares."""
+    domains, copy = torch.arange(2).repeat_interleave(3), np.random.default_rng(5)
+    mixing = draw_mixing(domains, 0.7, 0.5, np.random.default_rng(5), torch.zeros(1, dtype=D))
+    within = copy.random(6) < 0.5
+    places = [np.stack([copy.permutation(3) for _ in range(2)]) for _ in range(2)]
+    draws = MixingDraws(within, np.array([0]), *places, copy.beta(0.7, 0.7, 6))
+    assert mixing.partner.tolist() == draws.partner.tolist()
+    np.testing.assert_array_equal(mixing.r, draws.r)
+
+
 def test_mixing_of_values():
     mixing = Mixing(torch.tensor([1, 0]), torch.tensor([0.75, 0.5], dtype=D))
     torch.testing.assert_close(mixing.of(torch.tensor([[4.0], [8.0]], dtype=D)), torch.tensor([[5.0], [6.0]], dtype=D))
-
-
-def test_queue_triplet_by_hand():
-    """Unit vectors: positive at squared distance 2, negatives at 2.8 (semi-hard), 0.4 (too hard) and 4 (beyond the
-    margin of 1).
-    """
-
-    def unit(squared_distance):
-        c = 1 - squared_distance / 2
-        return [c, math.sqrt(1 - c * c)]
-
-    anchors = torch.tensor([[1.0, 0.0]], dtype=D)
-    keys = torch.tensor([unit(2.0), unit(2.8), unit(0.4), unit(4.0)], dtype=D)
-    loss = queue_triplet_loss(anchors, torch.tensor([0]), keys, torch.tensor([0, 1, 1, 1]), margin=1.0, negatives=4)
-    assert loss.item() == pytest.approx(2.0 - 2.8 + 1.0)
-
-
-def test_queue_triplet_without_a_positive_or_a_semi_hard_negative_is_zero():
-    anchors, keys = torch.tensor([[1.0, 0.0]], dtype=D), torch.tensor([[1.0, 0.0], [0.0, 1.0]], dtype=D)
-    assert queue_triplet_loss(anchors, torch.tensor([0]), keys, torch.tensor([1, -1]), 2.0, 4).item() == 0
-    assert np.isclose(queue_triplet_loss(anchors, torch.tensor([0]), keys, torch.tensor([0, 0]), 2.0, 4).item(), 0)
-
-
-def test_unfilled_keys_of_the_queue_are_no_negatives():
-    """Positive at 0, one negative at squared distance 1: violation 3 - 1 = 2.  The zero key, at distance 2, would add a
-    violation of 1 and make the mean 1.5.
-    """
-    anchors = torch.tensor([[1.0, 0.0]], dtype=D)
-    keys = torch.tensor([[1.0, 0.0], [0.5, math.sqrt(0.75)], [0.0, 0.0]], dtype=D)
-    key_labels = torch.tensor([0, 1, -1])
-    assert queue_triplet_loss(anchors, torch.tensor([0]), keys, key_labels, 3.0, 4).item() == pytest.approx(2.0)
-    only_unfilled = queue_triplet_loss(anchors, torch.tensor([0]), keys[[0, 2]], key_labels[[0, 2]], 3.0, 4)
-    assert only_unfilled.item() == 0
-
-
-def test_an_anchor_whose_own_key_rounds_below_distance_0_counts():
-    """Its only key of the class is its copy, at 2 - 2 (1 + 2^-52)^2 < 0, at 0, and a little above; a negative stands at
-    squared distance 1, so that the violation is 2 - 1 = 1 each time.
-    """
-    for length in (1 + 2**-52, 1.0, 1 - 2**-53):
-        anchors = torch.tensor([[length, 0.0]], dtype=D)
-        keys = torch.tensor([[length, 0.0], [0.5, math.sqrt(0.75)]], dtype=D)
-        loss = queue_triplet_loss(anchors, torch.tensor([0]), keys, torch.tensor([0, 1]), 2.0, 4)
-        assert loss.item() == pytest.approx(1.0), length
 
 
 # ----------------------------------------------------------------------------------------------------- Doodle to Search

@@ -33,7 +33,7 @@ def definitions(relevant: np.ndarray, k: int) -> dict[str, tuple[np.ndarray, flo
         f"map_{k}_k": (relevant * precision * first, k, f"K = {k}"),
         f"map_{k}_min": (relevant * precision * first, min(k, total), f"min(K, R) = {min(k, total)}"),
         f"map_{k}_voc": (relevant * above_k * first, min(k, total), f"min(K, R) = {min(k, total)}"),
-        f"prec_{k}": (relevant * first * 1.0, k, f"K = {k}"),
+        f"prec_{k}": (relevant * first * 1.0, min(k, len(relevant)), f"min(K, N) = {min(k, len(relevant))}"),
     }
 
 

@@ -33,9 +33,23 @@ def semantic_negatives(class_vectors: np.ndarray, scale: float) -> np.ndarray:
     p(c') ~ exp(-|s_c - s_c'|^2 / scale) over the other classes c'.  Meant for unit vectors; longer ones make the
     nearest class certain.  Source: sounakdey/doodle2search (scale 0.1).
     """
-    squares = np.square(class_vectors[:, None] - class_vectors).sum(2)
-    np.fill_diagonal(squares, np.inf)
-    weights = np.exp(-(squares - squares.min(1, keepdims=True)) / scale)
+    return _over_other_classes(-np.square(class_vectors[:, None] - class_vectors).sum(2) / scale)
+
+
+def relative_negatives(class_vectors: np.ndarray) -> np.ndarray:
+    """(C, C) probabilities of the negative's class, rows sum to 1: class vectors s (C, D).
+
+    p(c') ~ exp(-d / max d) over the other classes c', d the Euclidean distance from s_c and max d the largest of them:
+    no class is more than e times as likely as another.  Source: the copy of Doodle to Search in mvp18/UCDR.
+    """
+    distance = np.sqrt(np.square(class_vectors[:, None] - class_vectors).sum(2))
+    return _over_other_classes(-distance / distance.max(1, keepdims=True))
+
+
+def _over_other_classes(logits: np.ndarray) -> np.ndarray:
+    """Softmax of each row of (C, C) over the classes that are not its own."""
+    np.fill_diagonal(logits, -np.inf)
+    weights = np.exp(logits - logits.max(1, keepdims=True))
     return weights / weights.sum(1, keepdims=True)
 
 
@@ -55,8 +69,9 @@ class Doodle(Method):
         semantic_form: Literal["paper", "code"] = "paper"  # equation 3 divides by three; the code does not
         decoder_layers: Literal[2, 3] = 3  # the code has 2
         dropout: float = 0.5  # in the two heads (code)
-        negatives: Literal["semantic", "uniform"] = "semantic"
-        negative_scale: float = 0.1
+        # relative: the sampler of SnMpNet's rows of this method; uniform: every photo of another class is as likely
+        negatives: Literal["semantic", "relative", "uniform"] = "semantic"
+        negative_scale: float = 0.1  # of the semantic ones (code)
         distance: Literal["euclidean", "cosine"] = "euclidean"
         fully_connected: bool = False  # VGG-16's own layers between attention and embedding, as in the code
         adapter_rank: int = 32  # frozen regime only
@@ -86,36 +101,52 @@ class Doodle(Method):
         return self.encode(inputs, photos)
 
     def negative_classes(self) -> np.ndarray | None:
-        if self.options.negatives == "uniform":
-            return None
-        return semantic_negatives(self.class_vectors.double().cpu().numpy(), self.options.negative_scale)
+        vectors = self.class_vectors.double().cpu().numpy()
+        if self.options.negatives == "semantic":
+            return semantic_negatives(vectors, self.options.negative_scale)
+        return relative_negatives(vectors) if self.options.negatives == "relative" else None
 
     def head(self, layers: nn.ModuleList, x: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
-        """Linear layers with ReLU between them and dropout after the first."""
+        """Linear layers with ReLU between them and, in training, dropout after the first."""
         for number, layer in enumerate(layers):
             x = layer(x)
             if number < len(layers) - 1:
                 x = functional.relu(x)
-            if number == 0:
+            if number == 0 and self.training:
                 x = dropout(x, self.options.dropout, random)
         return x
 
     def losses(self, batch: Batch, random: np.random.Generator) -> dict[str, torch.Tensor]:
-        options = self.options
         embedded = self.encode(batch.inputs, batch.photos)
+        s = self.class_vectors[batch.labels.chunk(3)[0]]  # the anchor's class, for all three
+        strength = ramp(batch.iteration if self.options.ramp == "paper" else batch.step)
+        return self.terms(embedded, batch.photos, s, strength, random)
+
+    def terms(
+        self,
+        embedded: torch.Tensor,
+        photos: torch.Tensor,
+        s: torch.Tensor,
+        strength: float,
+        random: np.random.Generator,
+    ) -> dict[str, torch.Tensor]:
+        """Weighted loss terms, equation 4, of N triplets.
+
+        embedded (3N, D), anchors, positives and negatives; photos (3N,) bool; s (N, words), vectors of the anchors'
+        classes; strength lambda_d; `random` draws the dropout
+        """
+        options = self.options
         anchors, positives, negatives = embedded.chunk(3)
         d_positive = functional.pairwise_distance(anchors, positives)
         d_negative = functional.pairwise_distance(anchors, negatives)
         # Equation 1.
         terms = {"triplet": options.weight_triplet * triplet_loss(d_positive, d_negative, options.margin)}
         if options.weight_domain:
-            strength = ramp(batch.iteration if options.ramp == "paper" else batch.step)
             logits = self.head(self.domain, reverse_gradient(embedded, strength), random)[:, 0]
             # Equation 2: sketches are 0, photos 1; the three parts of a triplet weigh alike.
-            loss = functional.binary_cross_entropy_with_logits(logits, batch.photos.to(logits))
+            loss = functional.binary_cross_entropy_with_logits(logits, photos.to(logits))
             terms["domain"] = options.weight_domain * loss
         if options.weight_semantic:
-            s = self.class_vectors[batch.labels.chunk(3)[0]]  # the anchor's class, for all three
             parts = torch.cat([anchors, positives, reverse_gradient(negatives, options.reversal)])
             decoded = self.head(self.decoder, parts, random)
             distance = cosine_distance(decoded, s.repeat(3, 1)) / 2  # l_c

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -32,6 +33,50 @@ class Mixing:
         r = self.r.view(-1, *[1] * (values.ndim - 1))
         return torch.lerp(values[self.partner], values, r)
 
+    def of_labels(self, labels: torch.Tensor, classes: int) -> torch.Tensor:
+        """The share of each class in a mixed sample, r e_{y_i} + (1 - r) e_{y_j}: labels (B,) -> (B, C).
+
+        SnMpNet, equation 4; a partner of the same class adds to its share.
+        """
+        return self.of(one_hot(labels, classes, self.r.dtype))
+
+
+@dataclass(frozen=True)
+class MixingDraws:
+    """What is drawn to mix a batch of B samples, in blocks of B / n, one for each of n domains.
+
+    Source: trainer of mvp18/UCDR, after mancinimassimiliano/CuMix.
+    """
+
+    within: np.ndarray  # (B,) bool, True: the partner is of the sample's own domain
+    swaps: np.ndarray  # (n - 1,) int, see `derangement`
+    places_within: np.ndarray  # (n, B / n) int, each row a permutation: places of the partners in their own block
+    places_across: np.ndarray  # (n, B / n) int, each row a permutation: places of the partners in another block
+    r: np.ndarray  # (B,) in [0, 1]
+
+    @property
+    def partner(self) -> np.ndarray:
+        """(B,) int: all partners of a block are of one block, its own or that which the derangement names."""
+        blocks, size = self.places_within.shape
+        own, other = (block[:, None] * size for block in (np.arange(blocks), derangement(self.swaps)))
+        return np.where(self.within, (own + self.places_within).ravel(), (other + self.places_across).ravel())
+
+    def mixing(self, like: torch.Tensor) -> Mixing:
+        """The mixing on the device of `like`, with r of its type."""
+        return Mixing(to_device(self.partner, like.device), to_device(self.r, like.device, like.dtype))
+
+
+def derangement(swaps: np.ndarray) -> np.ndarray:
+    """One cycle through all n, so that none keeps its place: (n,) int.
+
+    swaps   (n - 1,) int, the a-th (from a = 1) in 0..a-1: with which place the a-th place is swapped.  Uniform draws
+            make every cycle as likely (Sattolo's algorithm).
+    """
+    order = np.arange(len(swaps) + 1)
+    for a, k in enumerate(swaps, start=1):
+        order[[a, k]] = order[[k, a]]
+    return order
+
 
 def mixing_schedule(epoch: int, beta: float, step: int) -> tuple[float, float]:
     """(beta of this epoch, probability gamma that the partner has the sample's own domain).
@@ -50,7 +95,7 @@ def draw_mixing(
     """Partners for a batch whose domains (B,), on the CPU, stand in blocks of equal size.
 
     r ~ Beta(beta, beta) per sample; the partner is of the sample's domain with probability gamma, else of another one,
-    which a random cyclic shift of the domains names for the whole batch.  The result is on the device of `like`, and r
+    which a random cycle through the domains names for the whole batch.  The result is on the device of `like`, and r
     of its type.  Raises ValueError where the blocks are not of equal size.
     """
     sizes = torch.unique_consecutive(domains, return_counts=True)[1].tolist()
@@ -60,21 +105,23 @@ def draw_mixing(
             f"a batch of {count} samples does not divide into {blocks} equal blocks, one per domain; methods that mix "
             "need recipe.photo_share 0"
         )
-    block, place = np.divmod(np.arange(count), size)
-    across = (random.random(count) >= gamma) & (blocks > 1)
-    shift = random.integers(1, blocks) if blocks > 1 else 0
-    place_within, place_across = (np.concatenate([random.permutation(size) for _ in range(blocks)]) for _ in range(2))
-    partner = np.where(across, (block + shift) % blocks * size + place_across, block * size + place_within)
-    r = random.beta(beta, beta, count)
-    return Mixing(to_device(partner, like.device), to_device(r, like.device, like.dtype))
+    within = random.random(count) < gamma
+    swaps = np.array([random.integers(a) for a in range(1, blocks)], int)
+    places = [np.stack([random.permutation(size) for _ in range(blocks)]) for _ in range(2)]
+    return MixingDraws(within, swaps, *places, random.beta(beta, beta, count)).mixing(like)
 
 
-def mixed_cross_entropy(logits: torch.Tensor, labels: torch.Tensor, mixing: Mixing) -> torch.Tensor:
-    """r l(., y_i) + (1 - r) l(., y_j), averaged over the batch.  SnMpNet, equations 5 and 8."""
-    log_p = logits.log_softmax(1)
-    loss_i = -log_p.gather(1, labels[:, None])[:, 0]
-    loss_j = -log_p.gather(1, labels[mixing.partner][:, None])[:, 0]
-    return (mixing.r * loss_i + (1 - mixing.r) * loss_j).mean()
+def one_hot(labels: torch.Tensor, classes: int, dtype: torch.dtype) -> torch.Tensor:
+    """labels (B,) -> (B, C), 1 at the label."""
+    return torch.eye(classes, dtype=dtype, device=labels.device)[labels]
+
+
+def soft_cross_entropy(logits: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+    """- sum_k t_k log softmax(logits)_k, averaged over the batch: logits (B, C), shares t (B, C) -> scalar.
+
+    With the shares of a mixed sample, r l(., y_i) + (1 - r) l(., y_j).  SnMpNet, equations 5 and 8.
+    """
+    return -(shares * logits.log_softmax(1)).sum(1).mean()
 
 
 def classification_loss(classifier: nn.Module, labels: torch.Tensor, *features: torch.Tensor) -> torch.Tensor:
@@ -153,42 +200,54 @@ def kl_to_standard_normal(mean: torch.Tensor, log_variance: torch.Tensor) -> tor
     return ((mean.square() + log_variance.exp() - log_variance - 1) / 2).sum(1).mean()
 
 
+def answer_error(answers: torch.Tensor, low: float, high: float, random: np.random.Generator | None) -> torch.Tensor:
+    """(answer - t)^2, averaged, with t ~ U(low, high) drawn for each of the answers (B, ...); scalar."""
+    if low == high:
+        return (answers - low).square().mean()
+    targets = to_device(random.uniform(low, high, tuple(answers.shape)), answers.device, answers.dtype)
+    return (answers - targets).square().mean()
+
+
 def least_squares_game(
     critic: nn.Module,
     real: torch.Tensor,
-    made: torch.Tensor,
+    *made: torch.Tensor,
     random: np.random.Generator | None = None,
     noise: float = 0.0,
+    softness: float = 0.0,
+    soft_for: Literal["both", "critic"] = "both",
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(loss of what made `made`, loss of the critic), scalars.
 
-    A step on their sum moves each player by its own loss alone: the maker wants the critic, held fixed, to answer 1;
-    the critic answers 1 to `real` (B, D) and 0 to `made` (B, D), held fixed.
-    noise   the critic's targets are drawn from [1 - noise, 1 + noise] and [0, noise] instead of 1 and 0
+    A step on their sum moves each player by its own loss alone: the makers want the critic, held fixed, to answer 1 to
+    each of `made` (B, D); the critic answers 1 to `real` (B, D), which counts as often as there are `made`, and 0 to
+    each of `made`, held fixed.
+    noise      deviation of the normal noise that the critic sees on top of everything
+    softness   targets are drawn from [1 - softness, 1] and [0, softness] instead of 1 and 0, ...
+    soft_for   ... of both players, or of the critic alone
     Source: least-squares GAN (Mao et al., ICCV 2017), as SEM-PCYC uses it.
     """
     fixed = {name: value.detach() for name, value in critic.named_parameters()}
-    maker = (torch.func.functional_call(critic, fixed, (made,)) - 1).square().mean()
-    on_real, on_made = critic(real.detach()), critic(made.detach())
+    soft_maker = softness if soft_for == "both" else 0.0
 
-    def error(answer: torch.Tensor, low: float, high: float) -> torch.Tensor:
-        shape = tuple(answer.shape)
-        target = random.uniform(low, high, shape) if noise else np.full(shape, (low + high) / 2)
-        return (answer - to_device(target, answer.device, answer.dtype)).square().mean()
+    def seen(x: torch.Tensor) -> torch.Tensor:
+        return x + noise * standard_normal(x, random) if noise else x
 
-    judged = error(on_real, 1 - noise, 1 + noise) + error(on_made, 0, noise)
-    return maker, judged / 2
+    maker = sum(
+        answer_error(torch.func.functional_call(critic, fixed, (seen(x),)), 1 - soft_maker, 1, random) for x in made
+    )
+    on_real = answer_error(critic(seen(real.detach())), 1 - softness, 1, random)
+    on_made = sum(answer_error(critic(seen(x.detach())), 0, softness, random) for x in made)
+    return maker, (len(made) * on_real + on_made) / (2 * len(made))
 
 
 def adversarial_terms(
-    weight: float,
-    *games: tuple[nn.Module, torch.Tensor, torch.Tensor],
-    random: np.random.Generator | None = None,
-    noise: float = 0.0,
+    weight: float, *games: tuple[nn.Module, torch.Tensor, *tuple[torch.Tensor, ...]], **how: Any
 ) -> dict[str, torch.Tensor]:
-    """The loss terms of several least-squares games, each (critic, real, made); see `least_squares_game`.
+    """The loss terms of several least-squares games, each (critic, real, made, ...), played as `how` says; see
+    `least_squares_game`.
 
     "adversarial": the sum of the makers' losses times `weight`; "critics": the sum of the critics'.
     """
-    makers, critics = zip(*(least_squares_game(*game, random, noise) for game in games))
+    makers, critics = zip(*(least_squares_game(*game, **how) for game in games))
     return {"adversarial": weight * sum(makers), "critics": sum(critics)}

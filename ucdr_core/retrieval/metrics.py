@@ -10,11 +10,11 @@ relevant items in the gallery and K = 200.
     map_200_k    (1/200)        sum_{k<=200} r_k P_k                CVAE, STRAD
     map_200_min  (1/min(200,R)) sum_{k<=200} r_k P_k                the textbook's
     map_200_voc  (1/min(200,R)) sum_{k<=200} r_k max_{200>=j>=k} P_j   SAKE, ZSE-SBIR
-    prec_100, prec_200          h_K / K, also where the gallery has fewer than K items
+    prec_100, prec_200          h_K / K; where the gallery has fewer than K items, its size for K: UCDR, SAKE
 
 Ties.  Items of equal score are one group: each relevant item of the group has the precision at the group's end (as in
 scikit-learn's average precision), and a group that rank K cuts counts with the share of it that fits.  So the order in
-which the gallery is stored never changes a score.
+which the gallery is stored never changes a score.  Items of the same embedding always tie.
 
 How.  Only the relevant items' ranks matter.  A block of queries of one class is scored by a matrix product, the scores
 are sorted by value (no indices), and a binary search finds where the relevant scores stand.  Time is the product plus
@@ -105,6 +105,10 @@ def evaluate(
     query_codes, gallery_codes = codes[: len(queries)], codes[len(queries) :]
     by_class = np.argsort(gallery_codes, kind="stable")
     starts = np.searchsorted(gallery_codes[by_class], np.arange(len(classes) + 1))
+    # The last digits of a matrix product depend on the column: one of several equal items gives all of them its score.
+    number, place = _number_of_equals(gallery), np.argsort(by_class)
+    again = np.flatnonzero(number != np.arange(len(gallery)))
+    copies, originals = place[again], place[number[again]]
     gallery = _rows(gallery, by_class, dtype, distance, device)
     half_square = gallery.square().sum(1) / 2 if distance == "euclidean" else None
 
@@ -138,6 +142,8 @@ def evaluate(
                 scores = _rows(queries, block, dtype, distance, device) @ gallery.T
                 if half_square is not None:
                     scores -= half_square
+                if len(copies):
+                    scores[:, copies] = scores[:, originals]
                 relevant = scores[:, first:last].sort(dim=1, descending=True).values
                 values = _block_metrics(_sorted(scores, pool), relevant, precision_at)
                 for name in names:
@@ -175,7 +181,7 @@ def _block_metrics(ascending: torch.Tensor, relevant: torch.Tensor, precision_at
         "map_200_min": total / reachable,
         "map_200_voc": (top * _envelope(torch.where(top > 0, precision_top, 0.0))).sum(1) / reachable,
     }
-    result.update({f"prec_{k}": share(k).sum(1) / k for k in precision_at})
+    result.update({f"prec_{k}": share(k).sum(1) / min(k, n) for k in precision_at})
     return result
 
 
@@ -199,6 +205,19 @@ def _rows(embeddings: np.ndarray, rows: np.ndarray, dtype: torch.dtype, distance
     if distance != "cosine":
         return values
     return torch.nn.functional.normalize(values, dim=1, eps=1e-300 if dtype == torch.float64 else 1e-30)
+
+
+def _number_of_equals(rows: np.ndarray) -> np.ndarray:
+    """Of each row (n, d) the position of the first that equals it, (n,) int."""
+    number = np.arange(len(rows))
+    _, group, size = np.unique(rows[:, 0], return_inverse=True, return_counts=True)
+    candidates = np.flatnonzero(size[group] > 1)  # no other row can have an equal
+    if len(candidates):
+        values = np.ascontiguousarray(rows[candidates] + 0.0)  # -0 becomes 0, which has other bytes
+        whole = values.view(np.dtype((np.void, values.itemsize * values.shape[1])))[:, 0]
+        _, first, group = np.unique(whole, return_index=True, return_inverse=True)
+        number[candidates] = candidates[first[group]]
+    return number
 
 
 def _embeddings(values, name: str) -> np.ndarray:

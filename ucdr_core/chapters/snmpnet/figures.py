@@ -97,7 +97,16 @@ def _figure4(tier: Tier, store: Store) -> Drawing:
     if not any(selected.values()):
         raise Absent("this tier has no data for it")
     series = {name: np.array(values) for name, values in selected.items()}
-    return drawing.curves(series, [f"{kappa:g}" for kappa in KAPPAS], "κ", metric)
+    drawn = drawing.curves(series, [f"{kappa:g}" for kappa in KAPPAS], "κ", metric)
+    validation, test = (values.mean(1) for values in series.values())
+    chosen, published = int(validation.argmax()), KAPPAS.index(tier.spec("snmpnet", "sketchy").options["kappa"])
+    axis, lines = drawn.figure.axes[0], [drawn.fingerprint]
+    for place, line, what in ((chosen, "--", "chosen on validation classes"), (published, ":", "published")):
+        axis.axvline(place, color="black", lw=0.8, ls=line, label=f"{what}: κ={KAPPAS[place]:g}")
+        lines.append(f"{what}: κ={KAPPAS[place]:g}, test classes {test[place]:.3f}")
+    lines.append(f"best on test classes: κ={KAPPAS[int(test.argmax())]:g}, {test.max():.3f}")
+    axis.legend(frameon=False)
+    return Drawing(drawn.figure, "\n".join(lines))
 
 
 def _validation(entry: dict) -> str:

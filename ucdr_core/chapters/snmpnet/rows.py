@@ -9,16 +9,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from ucdr_core.chapters.common import ZERO_SHOT, beside, headers, reference_rows
+from ucdr_core.chapters.common import ZERO_SHOT, beside, headers, reference_rows, switched
 from ucdr_core.chapters.reported import reported, reported_value
-from ucdr_core.chapters.systems import DEFAULTS, MARKS, mark_of
+from ucdr_core.chapters.systems import DEFAULTS, MARKS, NO_LABEL, mark_of
 from ucdr_core.chapters.tiers import Tier
 from ucdr_core.evidence.rows import Cell, Claim, Pair, Row, Runs, Table
 
 LABELS = {method: defaults.label for method, defaults in DEFAULTS.items()}
 COMPARED = ("eisnet", "cumix", "snmpnet")
 
-ABLATION = {  # reported key: (label, options)
+ABLATION: dict[str, tuple[str, dict[str, Any]]] = {  # reported key: (label, options)
     "base": ("Base N/W", {"mixing": False, "lambda_sn": 0.0, "lambda_mp": 0.0}),
     "base+sn_k0": ("Base N/W + $L_{SN}$, $\\kappa=0$", {"mixing": False, "lambda_mp": 0.0, "kappa": 0.0}),
     "base+sn": ("Base N/W + $L_{SN}$", {"mixing": False, "lambda_mp": 0.0}),
@@ -26,26 +26,44 @@ ABLATION = {  # reported key: (label, options)
     "base+mixce+sn": ("Base N/W + mixing + $L_{SN}$", {"lambda_mp": 0.0}),
     "snmpnet": ("SnMpNet (all)", {}),
 }
+# The rows above have L_SN in the code's form, these in the paper's, at the same weights.
+AS_PRINTED = {
+    key: (f"{label}, $L_{{SN}}$ as printed", {**options, "sn_form": "paper"})
+    for key, (label, options) in ABLATION.items()
+    if options.get("lambda_sn") != 0
+}
 KAPPAS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 
 # Places where paper, text and code part company, each one switch away from the row "SnMpNet (all)".
 SWITCHES: dict[str, dict[str, Any]] = {
     "Euclidean distance (paper)": {"options": {"distance": "euclidean"}},
-    "$L_{SN}$ as in the code, $\\lambda_1=1$": {"options": {"sn_form": "code", "lambda_sn": 1.0}},
     "heads in series": {"options": {"heads": "serial"}},
     "no temperature (paper)": {"options": {"temperature": 1.0}},
     "mixing across domains from the start": {"options": {"mixup_step": 0}},
     "class vectors as they come (code)": {"vectors_centred": False, "vectors_normalised": False},
     "sketches inverted (code)": {"invert_domains": ("sketch",)},
 }
-
-NO_LABEL = {"indicator": False}
-SAKE = {  # reported key: (label, options)
-    "sake_512": ("SAKE, 512", {}),
-    "sake_512_eval": ("SAKE, 512, evaluated by SnMpNet's authors", {}),
-    "sake_512_nolabel": ("SAKE, 512, w/o label", NO_LABEL),
-    "sake_300_nolabel": ("SAKE, 300, w/o label", {**NO_LABEL, "dim": 300}),
+OTHER_WAY: dict[str, tuple[str, dict[str, Any]]] = {  # of a switch that a tier's own runs have already
+    "Euclidean distance (paper)": ("cosine distance", {"options": {"distance": "cosine"}}),
+    "no temperature (paper)": ("temperature 0.4 (this book's)", {"options": {"temperature": 0.4}}),
+    "class vectors as they come (code)": (
+        "class vectors less their mean, of one length",
+        {"vectors_centred": True, "vectors_normalised": True},
+    ),
+    "sketches inverted (code)": ("sketches as they are drawn", {"invert_domains": ()}),
 }
+
+# The first row is SAKE as its authors trained it, the others are what SnMpNet's authors made of it.
+SAKE: dict[str, tuple[str, dict[str, Any]]] = {  # reported key: (label, what makes it that row)
+    "sake_512": ("SAKE, 512", {}),
+    "sake_512_eval": (
+        "SAKE, 512, evaluated by SnMpNet's authors",
+        {"options": {"start": "svd"}, "made_by": "snmpnet"},
+    ),
+    "sake_512_nolabel": ("SAKE, 512, w/o label", {"options": NO_LABEL, "made_by": "snmpnet"}),
+    "sake_300_nolabel": ("SAKE, 300, w/o label", {"options": {**NO_LABEL, "dim": 300}, "made_by": "snmpnet"}),
+}
+SPLIT_OF_TABLE_6 = {"sketchy": "sketchy_random25"}  # of the paper; TU-Berlin has one split
 
 BOTH_GALLERIES = ("unseen", "seen+unseen")
 
@@ -116,20 +134,18 @@ def held_out(tier: Tier) -> tuple[str, ...]:
 
 
 def table1(tier: Tier) -> Table:
-    single = {"options": {"shared": True}}
-    no_label = {"options": {"shared": True, "weight_domain": 0.0}}
+    single = {"options": {"shared": True}, "made_by": "snmpnet"}
+    no_label = {"options": {"shared": True, "weight_domain": 0.0}, "made_by": "snmpnet"}
     other = {"other_backbone": True}
     made: dict[str, tuple[str, str, dict[str, Any]]] = {
         "cvae": ("CVAE", "cvae", {}),
         "doodle": ("Doodle to Search", "doodle", {}),
-        "sake_512": (SAKE["sake_512"][0], "sake", {}),
-        "sake_512_eval": (SAKE["sake_512_eval"][0], "sake", {}),
+        **{key: (SAKE[key][0], "sake", SAKE[key][1]) for key in ("sake_512", "sake_512_eval")},
         "doodle_single": ("Doodle, single network", "doodle", single),
         "doodle_single_nolabel": ("Doodle, single network, w/o label", "doodle", no_label),
         "doodle_se_single": ("Doodle, single network, other backbone", "doodle", single | other),
         "doodle_se_single_nolabel": ("Doodle, single network, other backbone, w/o label", "doodle", no_label | other),
-        "sake_512_nolabel": (SAKE["sake_512_nolabel"][0], "sake", {"options": SAKE["sake_512_nolabel"][1]}),
-        "sake_300_nolabel": (SAKE["sake_300_nolabel"][0], "sake", {"options": SAKE["sake_300_nolabel"][1]}),
+        **{key: (SAKE[key][0], "sake", SAKE[key][1]) for key in ("sake_512_nolabel", "sake_300_nolabel")},
         "snmpnet": ("SnMpNet", "snmpnet", {}),
     }
 
@@ -152,8 +168,7 @@ def table1(tier: Tier) -> Table:
 
 
 def _as_published(tier: Tier, cells: tuple[Cell, ...]) -> tuple[Cell, ...]:
-    """SAKE's own numbers are of interpolated precision: so are ours in that row, from the same runs as the row below
-    it."""
+    """SAKE's own numbers are of interpolated precision: so are ours in that row."""
     if tier.same_terms:
         return cells  # each cell is by the printed number's own definition there
     return tuple(replace(cell, metric="map_all_voc") if cell.metric == "map_all" else cell for cell in cells)
@@ -243,18 +258,32 @@ def table5(tier: Tier) -> Table:
 
     rows = reference_rows(lambda method: tier.runs(method, "sketchy"), cells)
     rows += [Row(label, cells(runs(options=options), key)) for key, (label, options) in ABLATION.items()]
+    rows += [Row(label, cells(runs(options=options)), mark="switch") for label, options in AS_PRINTED.values()]
     rows += [
         Row(label, cells(runs(options=options, permuted_names=True)), mark="control")
         for label, options in (ABLATION["base"], ABLATION["snmpnet"])
     ]
-    rows += [Row(f"SnMpNet, {label}", cells(runs(**values)), mark="switch") for label, values in SWITCHES.items()]
+    switches = switched(tier, "snmpnet", "sketchy", SWITCHES, OTHER_WAY)
+    rows += [Row(f"SnMpNet, {label}", cells(runs(**values)), mark="switch") for label, values in switches.items()]
     return Table(
         "snmpnet",
         "table5",
-        "Ablation, zero-shot sketch-based retrieval on Sketchy, and our switches between paper and code.",
+        "Ablation, zero-shot sketch-based retrieval on Sketchy, and our switches between paper and code. "
+        f"{_forms(tier)}",
         _one_gallery(tier),
         tuple(rows),
         same_terms=tier.same_terms,
+    )
+
+
+def _forms(tier: Tier) -> str:
+    """What the rows with each form of L_SN test."""
+    spec = tier.spec("snmpnet", "sketchy")
+    weights = "" if spec is None else " ($\\lambda_1={lambda_sn:g}$, $\\lambda_2={lambda_mp:g}$)".format(**spec.options)
+    return (
+        "$L_{SN}$ is in the code's form, which the published weights go with"
+        f"{weights}: these rows test what the authors ran. As printed, at the same weights, it is a sum over classes "
+        "where the code has their mean, and $\\kappa$ acts twice: those rows test the equations."
     )
 
 
@@ -262,7 +291,7 @@ def table6(tier: Tier) -> Table:
     made: dict[str, tuple[str, str, dict[str, Any]]] = {
         "sem_pcyc": ("SEM-PCYC", "sem_pcyc", {}),
         "styleguide": ("StyleGuide", "content_style", {}),
-        **{key: (label, "sake", options) for key, (label, options) in SAKE.items()},
+        **{key: (label, "sake", values) for key, (label, values) in SAKE.items()},
         "snmpnet": ("SnMpNet", "snmpnet", {}),
     }
     rows = []
@@ -274,9 +303,12 @@ def table6(tier: Tier) -> Table:
                 beside(tier, runs, ZERO_SHOT, metric, "snmpnet", **where) for metric in ("map_all", "prec_100")
             )
 
-        rows += reference_rows(lambda method, view=view: tier.runs(method, view), cells, view)
-        for key, (label, method, options) in made.items():
-            own_cells = cells(tier.runs(method, view, options=options), key)
+        def runs_of(method: str, view: str = view, **values: Any) -> Runs:
+            return tier.runs(method, view, paper_split=SPLIT_OF_TABLE_6.get(view, ""), **values)
+
+        rows += reference_rows(runs_of, cells, view)
+        for key, (label, method, values) in made.items():
+            own_cells = cells(runs_of(method, **values), key)
             rows.append(
                 Row(label, _as_published(tier, own_cells) if key == "sake_512" else own_cells, view, mark_of(method))
             )
@@ -380,10 +412,9 @@ def claims2(tier: Tier) -> list[Claim]:
 
 
 def claims5(tier: Tier) -> list[Claim]:
-    """Differences along the ablation."""
+    """Differences along the ablation; those on L_SN in both of its forms."""
     value = {key: reported_value("snmpnet", table="table5", method=key, metric="map_200") for key in ABLATION}
-    runs = {key: tier.fold_runs("snmpnet", "sketchy", options=options) for key, (_, options) in ABLATION.items()}
-    metric = tier.metric("map_200")
+    metric, as_printed = tier.metric("map_200"), {**ABLATION, **AS_PRINTED}
     pairs = [
         ("base+sn_k0", "base"),
         ("base+sn", "base"),
@@ -393,15 +424,22 @@ def claims5(tier: Tier) -> list[Claim]:
         ("snmpnet", "base+mixce+sn"),
         ("snmpnet", "base"),
     ]
-    result = [
-        Claim(f"{ABLATION[a][0]} − {ABLATION[b][0]}", value[a] - value[b], (Pair(runs[a], runs[b], ZERO_SHOT),), metric)
-        for a, b in pairs
-    ]
+
+    def runs(options: dict[str, Any]) -> tuple[Runs, ...]:
+        return tier.fold_runs("snmpnet", "sketchy", options=options)
+
+    def claim(rows: dict[str, tuple[str, dict[str, Any]]], a: str, b: str) -> Claim:
+        (label, options), (other, other_options) = rows[a], rows[b]
+        pair = Pair(runs(options), runs(other_options), ZERO_SHOT)
+        return Claim(f"{label} − {other}", value[a] - value[b], (pair,), metric)
+
+    result = [claim(ABLATION, a, b) for a, b in pairs]
+    result += [claim(as_printed, a, b) for a, b in pairs if a in AS_PRINTED]
     result += [
         Claim(
             f"{ABLATION[key][0]} − {LABELS[reference]}",
             None,
-            (Pair(runs[key], tier.fold_runs(reference, "sketchy"), ZERO_SHOT),),
+            (Pair(runs(ABLATION[key][1]), tier.fold_runs(reference, "sketchy"), ZERO_SHOT),),
             metric,
         )
         for key in ("base", "snmpnet")
