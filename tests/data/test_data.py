@@ -291,9 +291,29 @@ def test_gzs_sbir_in_both_readings():
     extra = tested - set(split.test)
     assert len(extra) == 9 and not extra & set(by_class.seen)  # 20% of 45, kept out of training
     by_sample = data.gzs_sbir(manifest, split, "sketch", "photo", reading="samples")
-    unseen = manifest.rows(["sketch"], split.test)
-    added = set(by_sample.query) - set(unseen)
-    assert len(added) == round(0.2 * len(unseen)) and added <= set(by_sample.train)
+    trained_on = data.gzs_sbir(manifest, split, "sketch", "photo", reading="samples", trained_on=True)
+    for domain, part in (("sketch", "query"), ("photo", "gallery")):
+        unseen = manifest.rows([domain], split.test)
+        added = set(getattr(by_sample, part)) - set(unseen)
+        assert set(unseen) < set(getattr(by_sample, part)) and len(added) == round(0.2 * len(unseen))
+        assert added == set(getattr(trained_on, part)) - set(unseen)
+        classes = {manifest.samples.class_name[row] for row in added}
+        assert classes <= set(by_sample.seen) == set(split.train)  # of classes that are trained on
+        assert not added & set(by_sample.train) and added <= set(trained_on.train)
+
+
+def test_what_the_generalised_test_set_asks_is_kept_out_of_training_and_nothing_else():
+    manifest, split = data.emoji("sketchy"), splits.load("emoji")
+    values = (manifest, split, ("sketch", "photo"), "photo")
+    whole, less = protocols.training(*values), protocols.training(*values, samples_left_out=0.2)
+    assert set(whole.train) - set(less.train) == set(less.left_out_samples) and set(less.train) < set(whole.train)
+    asked = protocols.task_of(less, protocols.Evaluation("gzs_sbir", "sketch", "seen+unseen", reading="samples"))
+    assert not set(asked.train) & {*asked.query, *asked.gallery}
+    assert {*asked.query, *asked.gallery} >= set(less.left_out_samples)
+    assert [e.name for e in protocols.answerable(less)] == [e.name for e in protocols.answerable(whole)]
+    assert np.array_equal(less.unlabelled, whole.unlabelled) and np.array_equal(less.val_query, whole.val_query)
+    with pytest.raises(data.DataError, match="readings 'classes' and 'samples'"):
+        data.gzs_sbir(manifest, split, "sketch", "photo", reading="domains")
 
 
 def test_no_test_class_is_ever_trained_or_validated(world):

@@ -120,7 +120,7 @@ def spec_from_options(options) -> TrainSpec:
     domains = _train_domains(options, manifest, gallery)
     emoji = options.dataset.startswith("emoji")
     if options.dataset in paper_recipes.SPLITS:
-        values = paper_recipes.defaults(options.method, options.dataset, domains)
+        values = paper_recipes.defaults(options.method, options.dataset, domains, options.split or "")
     else:
         values = {"split": "emoji" if emoji else None, **frozen_defaults(options.method, real=not emoji)}
     values |= {
@@ -132,7 +132,7 @@ def spec_from_options(options) -> TrainSpec:
         "seed": options.seed,
         "world_size": options.gpus,
         "gallery_held_out": 0.0 if options.protocol in SKETCH_PHOTO else 0.25 if emoji else 0.08,
-        "classes_left_out": 0.2 if options.protocol == "gzs_sbir" else 0.0,
+        "samples_left_out": 0.2 if options.protocol == "gzs_sbir" else 0.0,
     }
     if options.split:
         values["split"] = options.split

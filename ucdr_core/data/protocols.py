@@ -22,6 +22,7 @@ from ucdr_core.data.splits import Split
 
 PROTOCOLS = ("zs_sbir", "gzs_sbir", "uccdr", "udcdr", "ucdr")
 GALLERIES = ("unseen", "seen+unseen", "seen")
+GENERALISED_SHARE = 0.2  # of seen classes or samples in the test set of gzs_sbir
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,9 @@ class Evaluation:
                   that were kept out of training (DomainNet: 8% per class); seen: only the latter (udcdr)
     query_share   udcdr: share of each seen class's samples in the query domain that are queries (SnMpNet: 10% for
                   QuickDraw)
-    reading       gzs_sbir: "classes", the test set adds the seen classes that training left out (OCEAN: 20% of them);
-                  "samples", it adds training samples numbering 20% of the test set (the code of SEM-PCYC)
+    reading       gzs_sbir: "samples", the test set adds samples of the classes trained on, 20% as many as it has of
+                  unseen ones: those that training left out or, where it left out none, samples that were trained on
+                  (the code of SEM-PCYC); "classes", it adds seen classes, which training left out (20% of them)
     """
 
     protocol: str
@@ -78,6 +80,7 @@ class Training:
     seed: int
     seen: tuple[str, ...]  # classes trained on
     left_out: tuple[str, ...]  # seen classes that gzs_sbir's reading "classes" keeps for the test
+    left_out_samples: np.ndarray  # rows of trained classes that its reading "samples" keeps for the test
     train: np.ndarray
     held_out: np.ndarray  # gallery-domain rows of trained classes that training does not see
     val_query: np.ndarray
@@ -123,6 +126,19 @@ def drawn_share(manifest: Manifest, rows: np.ndarray, share: float, seed: int) -
     return np.sort(np.concatenate(drawn)) if drawn else np.array([], int)
 
 
+def generalised_samples(
+    manifest: Manifest, split: Split, rows: np.ndarray, domains: tuple[str, ...], share: float, seed: int
+) -> np.ndarray:
+    """Of these rows, in each domain at random `share` as many as it has test rows: sorted rows."""
+    domain_of_row = manifest.samples.domain.to_numpy()[rows]
+    random = np.random.default_rng([seed, 21])
+    drawn = [
+        random.permutation(rows[domain_of_row == domain])[: round(share * len(manifest.rows([domain], split.test)))]
+        for domain in domains
+    ]
+    return np.sort(np.concatenate(drawn))
+
+
 def training(
     manifest: Manifest,
     split: Split,
@@ -131,12 +147,15 @@ def training(
     *,
     gallery_held_out: float = 0.0,
     classes_left_out: float = 0.0,
+    samples_left_out: float = 0.0,
     seed: int = 0,
 ) -> Training:
     """What training may see: `split.train` in `domains`, less the shares kept out.
 
     gallery_held_out   share of each trained class's gallery-domain photos kept for the seen part of the gallery
     classes_left_out   share of the seen classes kept out of training (gzs_sbir, reading "classes")
+    samples_left_out   samples of trained classes kept out of training, as a share of the number of test samples
+                       (gzs_sbir, reading "samples")
 
     Validation queries come from every trained domain but the gallery's, over the validation classes.
     Raises DataError for a domain that does not exist and for an empty part.
@@ -156,6 +175,12 @@ def training(
     if gallery_held_out:
         held_out = drawn_share(manifest, manifest.rows([gallery_domain], seen), gallery_held_out, seed)
     rows = np.setdiff1d(rows, held_out)
+    query_domains = [d for d in domains if d != gallery_domain]
+    left_out_samples = np.array([], int)
+    if samples_left_out:
+        both = (*query_domains, gallery_domain)
+        left_out_samples = generalised_samples(manifest, split, rows, both, samples_left_out, seed)
+    rows = np.setdiff1d(rows, left_out_samples)
     present = set(manifest.samples.class_name.to_numpy()[rows])
     empty = [c for c in seen if c not in present]
     if empty:
@@ -165,7 +190,6 @@ def training(
     for domain in domains:
         if not (manifest.samples.domain.to_numpy()[rows] == domain).any():
             raise DataError(f"domain {domain!r} has no image of a training class")
-    query_domains = [d for d in domains if d != gallery_domain]
     return Training(
         manifest,
         split,
@@ -174,6 +198,7 @@ def training(
         seed,
         seen,
         left_out,
+        left_out_samples,
         rows,
         held_out,
         val_query=manifest.rows(query_domains, split.val) if query_domains else np.array([], int),
@@ -212,12 +237,11 @@ def task_of(trained: Training, evaluation: Evaluation) -> Task:
                 )
             extra_query, extra_gallery = (manifest.rows([d], trained.left_out) for d in (domain, gallery_domain))
         else:
-            train_domains = manifest.samples.domain.to_numpy()[trained.train]
-            random = np.random.default_rng([seed, 21])
-            extra_query, extra_gallery = (
-                random.permutation(trained.train[train_domains == d])[: round(0.2 * len(test))]
-                for d, test in ((domain, unseen_query), (gallery_domain, unseen_gallery))
-            )
+            both, samples = (domain, gallery_domain), trained.left_out_samples
+            if not len(samples):
+                samples = generalised_samples(manifest, split, trained.train, both, GENERALISED_SHARE, seed)
+            domain_of_sample = manifest.samples.domain.to_numpy()[samples]
+            extra_query, extra_gallery = (samples[domain_of_sample == d] for d in both)
         query = np.sort(np.concatenate([unseen_query, extra_query]))
         gallery = np.sort(np.concatenate([unseen_gallery, extra_gallery]))
     else:
@@ -265,14 +289,23 @@ def zs_sbir(manifest: Manifest, split: Split, query_domain: str, gallery_domain:
 
 
 def gzs_sbir(
-    manifest: Manifest, split: Split, query_domain: str, gallery_domain: str, *, reading: str = "classes", seed: int = 0
+    manifest: Manifest,
+    split: Split,
+    query_domain: str,
+    gallery_domain: str,
+    *,
+    reading: str = "samples",
+    trained_on: bool = False,
+    seed: int = 0,
 ) -> Task:
-    """Generalised zero-shot SBIR: seen classes are queried and searched too, in a reading (see Evaluation)."""
-    left_out = 0.2 if reading == "classes" else 0.0
-    trained = training(
-        manifest, split, (query_domain, gallery_domain), gallery_domain, classes_left_out=left_out, seed=seed
-    )
-    return task_of(trained, Evaluation("gzs_sbir", query_domain, "seen+unseen", reading=reading))
+    """Generalised zero-shot SBIR: seen classes are queried and searched too, in a reading (see Evaluation).
+
+    trained_on   True: the seen test samples of the reading "samples" are trained on too
+    """
+    evaluation = Evaluation("gzs_sbir", query_domain, "seen+unseen", reading=reading)
+    left_out = {} if trained_on else {f"{reading}_left_out": GENERALISED_SHARE}
+    trained = training(manifest, split, (query_domain, gallery_domain), gallery_domain, seed=seed, **left_out)
+    return task_of(trained, evaluation)
 
 
 def uc_cdr(

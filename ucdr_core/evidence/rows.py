@@ -230,5 +230,6 @@ def _question(cell: Cell) -> dict[str, str]:
         "trained on": "+".join(spec.train_domains),
         "evaluation": cell.evaluation.partition("@")[0],
         "classes left out": f"{spec.classes_left_out:g}",
+        "samples left out": f"{spec.samples_left_out:g}",
         "metric": cell.metric,
     }

@@ -2,9 +2,9 @@
 
 Two trunks with attention, one for sketches and one for photos, into one shared multi-layer perceptron -> v; a shared
 linear layer zeta on v is compared with class prototypes made from word vectors of all classes, seen and unseen.
-Trained on triplets, on the labels of seen samples, and on photos of unseen classes without their labels: **the test
-gallery is training data**, and the names of the test classes are known.  Retrieval by cosine on v.  Equation numbers
-are the paper's; there is no public code.
+Trained on triplets, on the labels of seen samples, and on photos of unseen classes without their labels: **all photos
+of unseen classes in the test gallery are training data**, and the names of these classes are known.  Retrieval by
+cosine on v.  Equation numbers are the paper's; there is no public code.
 """
 
 from __future__ import annotations
@@ -88,6 +88,8 @@ class STL(Method):
         weight_calibration: float = 0.1  # omega_2: .1 Sketchy, .5 TU-Berlin; 0: inductive, no unlabelled photo is used
         # photos: photos, the pseudo-labelled ones too, may be anchors as well
         anchors: Literal["sketches", "photos"] = "sketches"
+        # Whose prototypes the softmax has, equation 8: of all classes (the paper), or of the seen ones alone.
+        names: Literal["all", "seen"] = "all"
         distance: Literal["euclidean", "cosine"] = "cosine"
         fully_connected: bool = False  # the shared layers start as VGG-16's own (ImageNet)
         adapter_rank: int = 32  # frozen regime only
@@ -109,8 +111,13 @@ class STL(Method):
         layers: FullyConnected | None = None,
     ):
         super().__init__(upper, channels, class_vectors, options)
-        self.register_buffer("unseen_vectors", unseen_vectors)
         self.wants_unlabelled = self.transductive = options.weight_calibration > 0
+        if options.names == "seen" and self.wants_unlabelled:
+            raise OptionError(
+                "stl: calibration compares the names of seen and of unseen classes; set weight_calibration to 0 where "
+                "names is 'seen'"
+            )
+        self.register_buffer("unseen_vectors", unseen_vectors if options.names == "all" else unseen_vectors[:0])
         trunk = Trunk(upper, channels, options.positions, options.adapter_rank)
         widths = [channels * options.positions**2, options.hidden, options.hidden, options.dim]
         mlp = nn.ModuleList(nn.Linear(*pair) for pair in zip(widths, widths[1:]))
@@ -141,7 +148,7 @@ class STL(Method):
         return self.visual(inputs, photos)
 
     def log_probabilities(self, v: torch.Tensor) -> torch.Tensor:
-        """log P_c(v), (B, C), seen classes first.  Equations 5 to 8."""
+        """log P_c(v), (B, C), seen classes first, and alone where only their names are known.  Equations 5 to 8."""
         e = torch.cat([self.class_vectors, self.unseen_vectors])
         h = self.options.scale * functional.normalize(self.prototype(e), dim=1)
         scores = functional.normalize(self.zeta(v), dim=1) @ h.T

@@ -29,6 +29,7 @@ class TrainSpec:
     gallery_domain: str = "photo"
     gallery_held_out: float = 0.0  # share of each seen class's gallery-domain photos kept out of training
     classes_left_out: float = 0.0  # share of the seen classes kept out of training (gzs_sbir)
+    samples_left_out: float = 0.0  # samples of seen classes kept out of it, as a share of the test samples (gzs_sbir)
     query_share: float = 1.0  # udcdr: share of each seen class's samples that are queries (SnMpNet, QuickDraw: 0.1)
     backbone: str = "efficientnet_lite0"
     weights: str = "imagenet"
@@ -78,7 +79,7 @@ class TrainSpec:
             raise OptionError("spec: train_domains is empty")
         if not 0 < spec.query_share <= 1:
             raise OptionError(f"spec: query_share must lie in (0, 1], not {spec.query_share}")
-        for name in ("gallery_held_out", "classes_left_out"):
+        for name in ("gallery_held_out", "classes_left_out", "samples_left_out"):
             if not 0 <= getattr(spec, name) < 1:
                 raise OptionError(f"spec: {name} must lie in [0, 1), not {getattr(spec, name)}")
         if spec.size_px < 32:
@@ -151,6 +152,7 @@ class TrainSpec:
             self.gallery_domain,
             gallery_held_out=self.gallery_held_out,
             classes_left_out=self.classes_left_out,
+            samples_left_out=self.samples_left_out,
         )
 
     def evaluations(self) -> list[data.Evaluation]:
@@ -168,7 +170,11 @@ class TrainSpec:
         split = self.named_split()
         uses_vectors = METHODS[self.method].uses_class_vectors
         identity = {
-            **{name: value for name, value in self.mapping().items() if name not in NOT_ASKED},
+            **{
+                name: value
+                for name, value in self.mapping().items()
+                if name not in NOT_ASKED and ADDED.get(name) != value
+            },
             "classes": [split.train, split.val, split.test, sorted(split.words.items())],
             "data": self.fingerprint,
             "vectors": semantics.digest(self.vectors) if uses_vectors else "",
@@ -189,6 +195,8 @@ class TrainSpec:
 
 FOLDS = 5
 NOT_ASKED = ("data_root", "split", "vectors", "weights")  # paths and names of what counts by its content
+# Values that came later, and what they are where nobody asks for them: so that older runs keep their names.
+ADDED = {"samples_left_out": 0.0}
 
 
 def _named_split(name: str) -> data.Split:
