@@ -2,7 +2,7 @@
 them.
 """
 
-from types import SimpleNamespace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,25 +10,22 @@ import torch
 from scipy.linalg import solve_sylvester
 from test_methods import batch, inputs_of, make
 from torch import nn
+from torch.nn import functional
 
-from ucdr_core.data.manifest import DataError
 from ucdr_core.methods import (
     METHODS,
     OptionError,
     backbones,
-    cmt,
     devise,
     eszsl,
     sae,
-    san,
     sem_pcyc,
-    semantics,
     siamese,
     zsih,
 )
 from ucdr_core.methods.base import by_side, mlp, scaled_features
 from ucdr_core.methods.losses import least_squares_game
-from ucdr_core.methods.sake import ConditionedSqueeze
+from ucdr_core.methods.sake import ConditionedLayer
 from ucdr_core.retrieval import evaluate
 from ucdr_core.training.spec import TrainSpec
 
@@ -63,29 +60,47 @@ def cosines(a, b):
 
 
 def test_sakes_teacher_is_the_classifier_on_untouched_features_of_photos_alone():
-    method, data, terms = terms_of("sake", dim=16)
-    g = array(data.inputs.mean((2, 3)))
-    target = softmax(g @ array(method.teacher_weight).T + array(method.teacher_bias))
-    h = array(method.hidden(data.inputs, data.photos))
-    student = np.log(softmax(h @ array(method.student.weight).T + array(method.student.bias)))
-    photos = data.photos.numpy()
-    assert terms["teacher"] == pytest.approx(-(target * student)[photos].sum(1).mean())
-    assert terms["ce"] == pytest.approx(
-        cross_entropy(h @ array(method.classifier.weight).T + array(method.classifier.bias), data.labels.numpy())
-    )
+    similarity = torch.rand(6, 30, dtype=D, generator=torch.Generator().manual_seed(0))
+    for shift, scale, weight in ((None, 1.0, 1.0), (similarity, 1.0, 1.0), (similarity, 2.0, 0.5)):
+        options = {"weight_teacher": weight, "teacher_scale": scale}
+        method, data, _ = terms_of("sake", dim=16, **options)
+        method.similarity = shift
+        terms = {name: value.item() for name, value in method.losses(data, np.random.default_rng(0)).items()}
+        g, labels, photos = array(data.inputs.mean((2, 3))), data.labels.numpy(), data.photos.numpy()
+        teacher = g @ array(method.teacher_weight).T + array(method.teacher_bias)
+        target = softmax(scale * teacher + (0.3 * array(shift)[labels] if shift is not None else 0))
+        h = array(method.hidden(data.inputs, data.photos))
+        student = np.log(softmax(h @ array(method.student.weight).T + array(method.student.bias)))
+        assert terms["teacher"] == pytest.approx(-weight * (target * student)[photos].sum() / photos.sum())
+        logits = h @ array(method.classifier.weight).T + array(method.classifier.bias)
+        assert terms["ce"] == pytest.approx(cross_entropy(logits, labels))
+
+
+def test_sakes_margin_takes_the_place_of_the_linear_classifier():
+    method, data, _ = terms_of("sake", dim=16, classifier="margin", weight_teacher=0.0)
+    h, labels = array(method.hidden(data.inputs, data.photos)), data.labels.numpy()
+    for epoch, m in ((5, 1), (20, 2), (25, 4)):
+        logits = -np.linalg.norm(h[:, None] - array(method.classifier.centres), axis=2)
+        logits[np.arange(len(h)), labels] *= m
+        terms = method.losses(replace(data, epoch=epoch), np.random.default_rng(0))
+        assert terms["ce"].item() == pytest.approx(cross_entropy(logits, labels)) and set(terms) == {"ce"}
+    linear, _, _ = terms_of("sake", dim=16, weight_teacher=0.0)
+    assert linear.losses(replace(data, epoch=25), None)["ce"] == linear.losses(data, None)["ce"]
 
 
 def test_sake_starts_as_the_imagenet_classifier():
     """With D as large as the classifier's rank, the student says at the start what the teacher says of the adapter's
-    features.
+    features, but for its bias.
     """
     method, data, _ = terms_of("sake", dim=24)
     g = method.excitation(method.encoder(data.inputs))
     with torch.no_grad():
         method.project.bias.zero_()
+        method.student.bias.zero_()
+    student = method.student(method.hidden(data.inputs, data.photos))
+    torch.testing.assert_close(student, g @ method.teacher_weight.T)
     torch.testing.assert_close(
-        method.student(method.hidden(data.inputs, data.photos)),
-        nn.functional.linear(g, method.teacher_weight, method.teacher_bias),
+        method.student.weight.T @ method.student.weight, torch.eye(24, dtype=D), atol=1e-6, rtol=0
     )
 
 
@@ -95,75 +110,41 @@ def test_the_indicator_tells_sketches_from_photos_once_it_has_learned():
     # Its weights start at 0.
     torch.testing.assert_close(method.embed(data.inputs, sketch), method.embed(data.inputs, photo))
     with torch.no_grad():
-        method.excitation.squeeze.weight[:, -1] = 3
-        method.excitation.excite.weight.normal_()
-    assert not torch.allclose(method.embed(data.inputs, sketch), method.embed(data.inputs, photo))
-    assert isinstance(make("sake", indicator=False).excitation, nn.Identity)
+        method.excitation.fc2.weight.fill_(3)
+    g = method.encoder(data.inputs)
+    torch.testing.assert_close(method.hidden(data.inputs, sketch), method.project(g))  # 2 sigmoid(0) = 1
+    lifted = g * 2 * torch.sigmoid(torch.tensor(3.0, dtype=D))
+    torch.testing.assert_close(method.hidden(data.inputs, photo), method.project(lifted))
+
+
+def test_without_label_the_excitation_stays_and_the_indicator_alone_goes():
+    with_label, without = make("sake", dim=16), make("sake", dim=16, indicator=False)
+    assert type(without.excitation) is type(with_label.excitation)
+    names, left = ({name for name, _ in method.named_parameters()} for method in (with_label, without))
+    assert {name.replace("fc2.layer", "fc2") for name in names} - left == set()
+    assert len(names) == len(left) + 1 and "excitation.fc2.layer.weight" in names
 
 
 def test_in_a_squeeze_and_excitation_network_the_indicator_enters_every_block():
     from timm.models.senet import SEModule
 
     upper = nn.Sequential(nn.Conv2d(3, 24, 3), SEModule(24, 4), nn.Conv2d(24, 24, 1), SEModule(24, 4))
-    plain = [block.fc1.weight.clone() for block in (upper[1], upper[3])]
     method = make("sake", upper=upper, dim=16)
     data = batch(method, images=True)
-    assert [type(upper[i].fc1) for i in (1, 3)] == [ConditionedSqueeze] * 2 and isinstance(
-        method.excitation, nn.Identity
-    )
-    x = torch.rand(2, 24, 1, 1, dtype=D)
+    assert [type(upper[i].fc2) for i in (1, 3)] == [ConditionedLayer] * 2
+    assert isinstance(method.excitation, nn.Identity)
+    x = torch.rand(2, 6, 1, 1, dtype=D)
     method.indicator.photos = torch.tensor([[0.0], [1.0]], dtype=D)
     with torch.no_grad():
-        upper[1].fc1.weight.fill_(0.5)
-    out = upper[1].fc1(x)
-    by_hand = nn.functional.conv2d(x, plain[0].double(), upper[1].fc1.squeeze.bias)
+        upper[1].fc2.weight.fill_(0.5)
+    out, by_hand = upper[1].fc2(x), upper[1].fc2.layer(x)
     torch.testing.assert_close(out[0], by_hand[0])
     torch.testing.assert_close(out[1], by_hand[1] + 0.5)
     assert not any("before" in name for name in method.state_dict())  # the teacher is not saved with the weights
-    before = method.teacher_logits(data.inputs, data.labels)
+    before = method.teacher_logits(data.inputs)
     with torch.no_grad():
         upper[0].weight.add_(1)
-    torch.testing.assert_close(method.teacher_logits(data.inputs, data.labels), before)
-
-
-class TinyWordNet:
-    """dog and cat are close, stone is far from both; everything of ImageNet is a dog, but the first class is a
-    stone.
-    """
-
-    def synsets(self, word, pos):
-        return (
-            [SimpleNamespace(name=word, path_similarity=lambda other, word=word: self.likeness(word, other.name))]
-            if word in ("dog", "cat", "stone")
-            else []
-        )
-
-    def synset_from_pos_and_offset(self, pos, offset):
-        return SimpleNamespace(name="stone" if offset == 1440764 else "dog")  # n01440764, the tench, comes first
-
-    def likeness(self, a, b):
-        return 1.0 if a == b else 0.5 if {a, b} == {"dog", "cat"} else None
-
-
-def test_the_teacher_is_shifted_by_wordnet_similarity():
-    got = semantics.imagenet_similarity(["cat", "big_stone", "hound"], {"hound": "dog"}, TinyWordNet())
-    assert got.shape == (3, 1000)
-    np.testing.assert_array_equal(got[:, :2], [[0.0, 0.5], [1.0, 0.0], [0.0, 1.0]])
-    with pytest.raises(DataError, match="'zzz' has no noun sense"):
-        semantics.imagenet_similarity(["zzz"], None, TinyWordNet())
-    method = make("sake", dim=16, weight_similarity=0.3)
-    data = batch(method)
-    plain = method.teacher_logits(data.inputs, data.labels)
-    method.similarity = torch.rand(6, 30, dtype=D)
-    torch.testing.assert_close(
-        method.teacher_logits(data.inputs, data.labels), plain + 0.3 * method.similarity[data.labels]
-    )
-
-
-def test_without_wordnet_the_error_says_how_to_get_it(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "nltk.corpus", None)
-    with pytest.raises(DataError, match="pip install nltk"):
-        semantics.imagenet_similarity(["dog"])
+    torch.testing.assert_close(method.teacher_logits(data.inputs), before)
 
 
 def test_the_packaged_classifier_is_the_trunks_own():
@@ -180,15 +161,18 @@ def test_the_packaged_classifier_is_the_trunks_own():
 
 
 def test_cvaes_loss_by_hand():
-    method, data, terms = terms_of("cvae", hidden=16, latent=3, samples=4, weight_kl=0.5)
+    method, data, terms = terms_of("cvae", hidden=16, latent=3, samples=4, weight_kl=0.5, dropout=0.0)
     x_sk, x_im = np.split(array(scaled_features(data.inputs)), 2)
 
     def dense(x, layer):
         return x @ array(layer.weight).T + array(layer.bias)
 
-    e = method.encoder
-    out = dense(np.tanh(dense(np.tanh(dense(np.hstack([x_im, x_sk]), e[0])), e[2])), e[4])
-    mean, log_variance = out[:, :3], out[:, 3:]
+    def hidden(x, block):
+        y = np.maximum(dense(x, block[0]), 0)
+        return (y - y.mean(0)) / np.sqrt(y.var(0) + 1e-3)
+
+    h = hidden(hidden(np.hstack([x_im, x_sk]), method.first), method.second)
+    mean, log_variance = (np.tanh(dense(h, head[0])) for head in (method.mean, method.log_variance))
     z = mean + np.random.default_rng(0).standard_normal(mean.shape) * np.exp(log_variance / 2)
     d = method.decoder
     made = np.maximum(dense(np.maximum(dense(np.hstack([z, x_sk]), d[0]), 0), d[2]), 0)
@@ -219,48 +203,115 @@ def test_group_sparsity_sums_the_lengths_of_the_inputs_weights():
     assert sem_pcyc.group_sparsity(torch.tensor([[3.0, 0.0], [4.0, 2.0]])).item() == 7.0
 
 
-def test_each_player_of_the_game_is_moved_by_its_own_loss_alone():
+def game():
+    """D(x) = x_1 + 2 x_2 answers 3 to what is real, 0.5 and 2 to what is made."""
     critic = nn.Linear(2, 1, bias=False).double()
     with torch.no_grad():
         critic.weight.copy_(torch.tensor([[1.0, 2.0]]))
-    real, made = torch.tensor([[1.0, 1.0]], dtype=D), torch.tensor([[0.5, 0.0]], dtype=D, requires_grad=True)
+    points = [[1.0, 1.0]], [[0.5, 0.0]], [[0.0, 1.0]]
+    real, *made = (torch.tensor(x, dtype=D, requires_grad=True) for x in points)
+    return critic, real, made
+
+
+def test_each_player_of_the_game_is_moved_by_its_own_loss_alone():
+    critic, real, (made, _) = game()
     maker, judged = least_squares_game(critic, real, made)
     assert maker.item() == pytest.approx(0.25) and judged.item() == pytest.approx(((3 - 1) ** 2 + 0.5**2) / 2)
     (maker + judged).backward()
     torch.testing.assert_close(made.grad, 2 * (0.5 - 1) * critic.weight.detach())  # not judged's
-    torch.testing.assert_close(critic.weight.grad, (2 * (3 - 1) * real + 2 * 0.5 * made.detach()) / 2)  # not maker's
-    noisy = least_squares_game(critic, real, made, np.random.default_rng(0), 0.3)[1].item()
-    assert noisy != judged.item() and noisy == pytest.approx(judged.item(), rel=0.4)
+    by_hand = (2 * (3 - 1) * real.detach() + 2 * 0.5 * made.detach()) / 2  # not maker's
+    torch.testing.assert_close(critic.weight.grad, by_hand)
+    assert real.grad is None
 
 
-def test_sem_pcycs_loss_by_hand():
-    method, data, terms = terms_of("sem_pcyc", dim=5, hidden=8)
-    x, y, photos = scaled_features(data.inputs), data.labels, data.photos
-    s = method.class_vectors[y] @ method.compress.weight.T + method.compress.bias
-    g = torch.cat([method.to_semantic.sketch(x[:12]), method.to_semantic.photo(x[12:])])
-    f = torch.cat([method.from_semantic.sketch(s[:12]), method.from_semantic.photo(s[12:])])
-    back_x, back_s = method.from_semantic(g, photos), method.to_semantic(f, photos)
-    assert terms["cycle"] == pytest.approx(
-        10 * np.abs(array(back_x - x)).mean() + 10 * np.abs(array(back_s - s)).mean()
-    )
-    assert terms["regression"] == pytest.approx((array(g - s) ** 2).mean())
-    head = method.classifier
-    assert terms["class"] == pytest.approx(
-        10 * sum(cross_entropy(array(v) @ array(head.weight).T + array(head.bias), y.numpy()) for v in (g, back_s))
-    )
-    codes = array(method.class_vectors) @ array(method.compress.weight).T + array(method.compress.bias)
-    restored = codes @ array(method.restore.weight).T + array(method.restore.bias)
-    sparsity = np.sqrt((array(method.compress.weight) ** 2).sum(0)).sum()
-    assert terms["autoencoder"] == pytest.approx(
-        ((restored - array(method.class_vectors)) ** 2).mean() + 1e-3 * sparsity
-    )
+def test_what_is_real_counts_as_often_as_something_is_made():
+    critic, real, made = game()
+    maker, judged = least_squares_game(critic, real, *made)
+    assert maker.item() == pytest.approx((0.5 - 1) ** 2 + (2 - 1) ** 2)
+    assert judged.item() == pytest.approx((2 * (3 - 1) ** 2 + 0.5**2 + 2**2) / 4)
 
 
-def test_the_random_classifier_of_the_code_does_not_learn():
-    assert (
-        not make("sem_pcyc", classifier="random").classifier.weight.requires_grad
-        and make("sem_pcyc").classifier.weight.requires_grad
-    )
+@pytest.mark.parametrize("soft_for", ["both", "critic"])
+def test_soft_targets_and_noise_are_drawn_for_each_answer(soft_for):
+    critic, real, (made, _) = game()
+    how = {"noise": 0.5, "softness": 0.3, "soft_for": soft_for}
+    maker, judged = least_squares_game(critic, real, made, random=np.random.default_rng(0), **how)
+    copy = np.random.default_rng(0)
+
+    def answer(x):
+        return (array(x) + 0.5 * copy.standard_normal((1, 2))) @ [1.0, 2.0]
+
+    by_hand = answer(made) - (copy.uniform(0.7, 1) if soft_for == "both" else 1)
+    assert maker.item() == pytest.approx(by_hand.item() ** 2)
+    errors = answer(real) - copy.uniform(0.7, 1), answer(made) - copy.uniform(0, 0.3)
+    assert judged.item() == pytest.approx(sum(error.item() ** 2 for error in errors) / 2)
+
+
+def sem_pcyc_terms(**options):
+    method = make("sem_pcyc", dim=5, **options)
+    x_sketch, x_photo = scaled_features(batch(method).inputs).chunk(2)
+    labels = batch(method).labels[:12]
+    w = method.class_vectors[labels]
+    made = method.make(x_sketch, x_photo, w, np.random.default_rng(0))
+    return method, x_sketch, x_photo, w, labels, made
+
+
+def test_sem_pcycs_generators_go_round_from_features_and_from_semantics():
+    method, x_sketch, x_photo, w, _, made = sem_pcyc_terms(dropout=0.0)
+    to, back = method.to_semantic, method.from_semantic
+    e = functional.relu(w @ method.compress.weight.T + method.compress.bias)
+    torch.testing.assert_close(made.e, e)
+    torch.testing.assert_close(made.restored, functional.relu(method.restore(e)))
+    torch.testing.assert_close(made.sketch_again, back.sketch(to.sketch(x_sketch)))
+    torch.testing.assert_close(made.photo_again, back.photo(to.photo(x_photo)))
+    torch.testing.assert_close(made.semantic_by_sketch, to.sketch(back.sketch(e)))
+    torch.testing.assert_close(made.semantic_by_photo, to.photo(back.photo(e)))
+    torch.testing.assert_close(made.sketch, back.sketch(e))
+    torch.testing.assert_close(made.semantic_of_photo, to.photo(x_photo))
+    widths = [layer.out_features for layer in to.sketch.layers if isinstance(layer, nn.Linear)]
+    assert widths == [14, 14, 5]  # (24 + 5) / 2
+
+
+def test_sem_pcycs_generators_drop_half_of_what_they_have_in_training_alone():
+    generator, x = sem_pcyc.Generator(6, 4, 0.5).double(), torch.rand(8, 6, dtype=D)
+    masks = [np.random.default_rng(0).random((2, 8, 5))[i] >= 0.5 for i in range(2)]
+    layers = generator.layers
+    hidden = layers[2](layers[1](layers[0](x))) * torch.from_numpy(masks[0]) * 2
+    hidden = layers[5](layers[4](layers[3](hidden))) * torch.from_numpy(masks[1]) * 2
+    torch.testing.assert_close(generator(x, np.random.default_rng(0)), layers[6](hidden))
+    torch.testing.assert_close(generator(x), layers(x))
+
+
+def test_sem_pcycs_players_are_moved_by_their_own_terms_alone():
+    method, *features, made = sem_pcyc_terms()
+    terms = method.terms(made, *features, np.random.default_rng(0))
+    players = {
+        "autoencoder": [method.compress, method.restore],
+        "critics": list(method.critics),
+        "generators": [method.to_semantic, method.from_semantic],
+    }
+    for name, term in terms.items():
+        mover = name if name in players else "generators"
+        for player, modules in players.items():
+            weights = [p for module in modules for p in module.parameters()]
+            gradients = torch.autograd.grad(term, weights, retain_graph=True, allow_unused=True)
+            assert any(g is not None and g.abs().sum() > 0 for g in gradients) == (player == mover), (name, player)
+
+
+def test_sem_pcycs_losses_are_the_terms_of_what_its_networks_make():
+    method, *features, made = sem_pcyc_terms()
+    random = np.random.default_rng(0)
+    made = method.make(*features[:3], random)
+    by_hand = method.terms(made, *features, random)
+    again = make("sem_pcyc", dim=5)
+    for name, term in again.losses(batch(again), np.random.default_rng(0)).items():
+        torch.testing.assert_close(term, by_hand[name])
+
+
+def test_the_random_classifiers_of_the_code_do_not_learn():
+    for classifier, learns in (("random", False), ("trained", True)):
+        weights = list(make("sem_pcyc", classifier=classifier).classifiers.parameters())
+        assert len(weights) == 3 and all(p.requires_grad == learns for p in weights)
 
 
 # --------------------------------------------------------------------------------------------------------------- ZSIH
@@ -273,42 +324,57 @@ def test_the_fusion_is_a_kronecker_product_and_the_graph_is_normalised():
         zsih.kronecker(torch.from_numpy(u), torch.from_numpy(v)), [np.kron(a, b) for a, b in zip(u, v)]
     )
     a = np.array([[np.exp(-((i - j) ** 2).sum() / 0.1) for j in s] for i in s])
-    degree = np.diag(a.sum(1) ** -0.5)
-    np.testing.assert_allclose(zsih.semantic_graph(torch.from_numpy(s), 0.1), degree @ a @ degree, atol=1e-6)
+    degree = np.diag((a.sum(1) + 1e-8) ** -0.5)
+    np.testing.assert_allclose(zsih.semantic_graph(torch.from_numpy(s), 0.1), degree @ a @ degree)
 
 
-def test_bits_are_drawn_and_their_gradient_is_the_probabilitys():
+@pytest.mark.parametrize("drawn", [True, False])
+def test_bits_lie_above_their_thresholds_and_their_gradient_is_the_probabilitys(drawn):
     logits = torch.linspace(-2, 2, 2000, dtype=D)[:, None].requires_grad_()
-    bits = zsih.stochastic_bits(logits, np.random.default_rng(0))
-    assert torch.isin(bits.detach().round(decimals=9), torch.tensor([0.0, 1.0], dtype=D)).all()
-    assert bits[:200].mean() < 0.25 and bits[-200:].mean() > 0.75
+    bits = zsih.bits_above(logits, torch.from_numpy(np.random.default_rng(0).random((2000, 1))) if drawn else 0.5)
+    assert torch.isin(bits.detach(), torch.tensor([0.0, 1.0], dtype=D)).all()
+    if drawn:
+        assert 0 < bits[:200].mean() < 0.25 and 1 > bits[-200:].mean() > 0.75
+    else:
+        torch.testing.assert_close(bits, (logits > 0).double())
     bits.sum().backward()
     torch.testing.assert_close(logits.grad, logits.sigmoid() * (1 - logits.sigmoid()))
 
 
-def test_zsihs_loss_by_hand():
-    method, data, terms = terms_of("zsih", bits=6, hidden=8, fusion=3)
+@pytest.mark.parametrize("neurons, targets", [("code", "code"), ("paper", "paper"), ("code", "paper")])
+def test_zsihs_loss_by_hand(neurons, targets):
+    options = {"neurons": neurons, "targets": targets, "initial_deviation": 0.3, "weight_entropy": 2.0}
+    method, data, terms = terms_of("zsih", bits=6, hidden=8, fusion=3, **options)
 
     def dense(x, layer):
         return x @ array(layer.weight).T + array(layer.bias)
 
-    x = array(scaled_features(data.inputs))
-    sketch, photo = np.split(x, 2)
+    sketch, photo = np.split(array(scaled_features(data.inputs)), 2)
     s = array(method.class_vectors[data.labels[:12]])
-    graph = array(zsih.semantic_graph(torch.from_numpy(s / np.linalg.norm(s, axis=1, keepdims=True)), 0.1))
-    projected = [dense(part, side[0]) for part, side in ((sketch, method.fuse[0]), (photo, method.fuse[1]))]
-    projected = [(part - part.mean(0)) / np.sqrt(part.var(0) + 1e-5) for part in projected]
-    fused = np.array([np.kron(np.maximum(u, 0), np.maximum(v, 0)) for u, v in zip(*projected)])
+    graph = array(zsih.semantic_graph(torch.from_numpy(s), 0.1))
+    u, v = (np.maximum(dense(x, layer), 0) for x, layer in ((photo, method.project[0]), (sketch, method.project[1])))
+    fused = np.array([np.kron(a, b) for a, b in zip(u, v)])
     logits = graph @ dense(np.maximum(graph @ dense(fused, method.convolve[0]), 0), method.convolve[1])
     p = 1 / (1 + np.exp(-logits))
-    code = (p > np.random.default_rng(0).random(p.shape)).astype(float)
-    assert terms["semantic"] == pytest.approx(0.5 * ((dense(code, method.decode) - s) ** 2).mean())
-    assert terms["entropy"] == pytest.approx(-(code * np.log(p) + (1 - code) * np.log(1 - p)).mean())
+    threshold = 0.5 if neurons == "code" else np.random.default_rng(0).random(p.shape)
+    code = (p > threshold).astype(float)
+    target = code if targets == "paper" else (logits > 0.5).astype(float)
+    assert 0 < code.mean() < 1 and (targets == "paper" or (target != code).any())
+    assert terms["semantic"] == pytest.approx(0.25 * ((dense(code, method.decode) - s) ** 2).sum())
+    assert terms["entropy"] == pytest.approx(-2 * (code * np.log(p) + (1 - code) * np.log(1 - p)).mean())
     alone = [
         1 / (1 + np.exp(-dense(np.maximum(dense(part, side[0]), 0), side[2])))
         for part, side in ((sketch, method.encode.sketch), (photo, method.encode.photo))
     ]
-    assert terms["codes"] == pytest.approx(0.1 * np.mean([((part - code) ** 2).sum(1).mean() for part in alone]))
+    assert terms["codes"] == pytest.approx(0.05 * sum(((part - target) ** 2).sum() for part in alone))
+    squares = sum((array(p) ** 2).sum() for p in method.parameters())
+    assert terms["regulariser"] == pytest.approx(0.0025 * squares)
+
+
+def test_zsih_starts_from_small_weights_and_no_biases():
+    method = make("zsih", bits=64, hidden=64, fusion=16)
+    for name, value in method.named_parameters():
+        assert not value.any() if name.endswith("bias") else 0.008 < value.std() < 0.012, name
 
 
 def test_codes_are_ranked_by_hamming_distance_with_ties_as_one_group():
@@ -355,14 +421,6 @@ def test_sans_triplets_are_on_squared_distances_of_unit_features():
     assert terms["triplet"] == pytest.approx(np.maximum(0.05 + near - far, 0).mean())
 
 
-def test_san_is_sketch_a_net_at_its_own_size():
-    """At 225 px the last convolution's map is 7 x 7, which the first fully connected layer sees whole."""
-    network = san.SaN(nn.Sequential(), 3, torch.zeros(2, 4), san.SaN.Options()).network
-    before = nn.Sequential(*[layer for layer in network[:13] if not isinstance(layer, nn.AdaptiveMaxPool2d)])
-    assert before(torch.zeros(1, 3, 225, 225)).shape[1] == 256
-    assert network[13].weight.shape == (512, 256, 7, 7) and network(torch.zeros(1, 3, 225, 225)).shape == (1, 256)
-
-
 def test_devises_loss_by_hand():
     cosine = torch.tensor([[0.5, 0.45, -0.2], [0.1, 0.3, 0.25]], dtype=D)
     assert devise.rank_loss(cosine, torch.tensor([0, 2]), 0.1).item() == pytest.approx((0.05 + 0.15) / 2)
@@ -376,20 +434,18 @@ def test_devises_loss_by_hand():
 
 
 def test_cmts_loss_by_hand():
+    """Each side's mean square, of networks that normalise their own half of the batch."""
     method, data, terms = terms_of("cmt", hidden=7)
-    x = array(scaled_features(data.inputs))
-    sides = [method.to_semantic.sketch, method.to_semantic.photo]
-    regressed = np.vstack(
-        [
-            np.tanh(part @ array(side[0].weight).T + array(side[0].bias)) @ array(side[2].weight).T
-            + array(side[2].bias)
-            for part, side in zip(np.split(x, 2), sides)
-        ]
-    )
-    assert terms["squares"] == pytest.approx(
-        ((regressed - array(method.class_vectors[data.labels])) ** 2).sum(1).mean()
-    )
-    assert isinstance(method, cmt.CMT)
+    total = 0.0
+    for x, y, (first, _, _, last) in zip(
+        np.split(array(scaled_features(data.inputs)), 2),
+        np.split(data.labels.numpy(), 2),
+        (method.to_semantic.sketch, method.to_semantic.photo),
+    ):
+        h = x @ array(first.weight).T + array(first.bias)
+        made = np.tanh((h - h.mean(0)) / np.sqrt(h.var(0) + 1e-5)) @ array(last.weight).T + array(last.bias)
+        total += ((made - array(method.class_vectors)[y]) ** 2).sum(1).mean()
+    assert terms["squares"] == pytest.approx(total, rel=1e-5)
 
 
 # -------------------------------------------------------------------------------------------------------- closed forms

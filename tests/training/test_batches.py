@@ -1,19 +1,24 @@
 """What a training step sees, against the definitions."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from ucdr_core import data
+from ucdr_core.data import published
 from ucdr_core.methods import METHODS
 from ucdr_core.methods.doodle import ramp, semantic_negatives
-from ucdr_core.training.batches import Batches
+from ucdr_core.training.batches import Batches, own_photos
 
 
 class Asks:
     """What Batches needs to know of a method."""
 
-    def __init__(self, batches, unlabelled=False, probabilities=None):
+    def __init__(self, batches, unlabelled=False, probabilities=None, **options):
         self.batches, self.wants_unlabelled, self.probabilities = batches, unlabelled, probabilities
+        self.options = SimpleNamespace(**options)
 
     def negative_classes(self):
         return self.probabilities
@@ -77,6 +82,107 @@ def test_pairs_have_one_class(training):
             and batches.photos[photos].all()
             and not batches.photos[sketches].any()
         )
+
+
+def test_quadruplets_have_another_photo_of_the_class_and_one_of_another(training):
+    batches = Batches(Asks("quadruplets"), training, 6)
+    seen = []
+    for seed in range(5):
+        for rows in epoch(batches, seed):
+            sketches, paired, unpaired, negatives = rows.reshape(4, -1)
+            labels = batches.labels[sketches]
+            assert not batches.photos[sketches].any() and batches.photos[rows[6:]].all()
+            assert (batches.labels[paired] == labels).all() and (batches.labels[unpaired] == labels).all()
+            assert (paired != unpaired).all() and (batches.labels[negatives] != labels).all()
+            seen += list(unpaired)
+    assert set(seen) == {row for row in training.train if batches.photos[row]}  # each can be the other one
+
+
+# ----------------------------------------------------------------------------------------------- a sketch's own photo
+
+SKETCHY_SYNSETS = {"airplane": "n02691156", "alarm_clock": "n02694662", "ant": "n02219486", "ape": "n02470325"}
+
+
+@pytest.fixture(scope="module")
+def sketchy(tmp_path_factory):
+    """Sketchy in one of its published layouts, four classes: the photos of the database, those of the extension, which
+    have names of other kinds, and three sketches of each photo of the database but the last, which is not there."""
+    root = tmp_path_factory.mktemp("sketchy")
+    picture = Image.new("L", (8, 8), 255)
+    for name, synset in SKETCHY_SYNSETS.items():
+        sketches, photos = (
+            root / folder / name for folder in ("256x256/sketch/tx_000000000000", "EXTEND_image_sketchy")
+        )
+        for folder in (sketches, photos):
+            folder.mkdir(parents=True)
+        for photo in (58, 1234, 10151):
+            for sketch in (1, 2, 13):
+                picture.save(sketches / f"{synset}_{photo}-{sketch}.png")
+            if photo != 10151:
+                picture.save(photos / f"{synset}_{photo}.jpg")
+        for number in range(4):
+            picture.save(photos / f"ext_{number}.jpg")
+    manifest = published.load("sketchy", root)
+    split = data.Split("test", ("airplane", "alarm_clock"), ("ant",), ("ape",))
+    return data.protocols.training(manifest, split, ("sketch", "photo"), "photo")
+
+
+def stems(training, rows):
+    return [path.split("/")[-1].rsplit(".", 1)[0] for path in training.manifest.samples.path.iloc[rows]]
+
+
+def test_a_sketchy_sketch_is_paired_with_the_photo_that_it_was_drawn_from(sketchy):
+    batches, drawn_from = Batches(Asks("pairs", pairs="own"), sketchy, 5), {}
+    for seed in range(6):
+        for rows in epoch(batches, seed):
+            sketches, photos = rows.reshape(2, -1)
+            assert batches.photos[photos].all() and (batches.labels[sketches] == batches.labels[photos]).all()
+            for sketch, photo in zip(stems(sketchy, sketches), stems(sketchy, photos)):
+                drawn_from.setdefault(sketch, set()).add(photo)
+    assert len(drawn_from) == 2 * 9
+    for sketch, photos in drawn_from.items():
+        if "_10151-" in sketch:  # its photo is missing: any of its class, the extension's too
+            assert len(photos) > 1
+        else:
+            assert photos == {sketch.rsplit("-", 1)[0]}
+
+
+def test_own_photos_are_among_those_that_are_trained_on(sketchy):
+    photos = sketchy.manifest.rows(["photo"])
+    own = own_photos(sketchy.manifest, photos[:0])
+    assert (own == -1).all()
+    own = own_photos(sketchy.manifest, photos)
+    sketches = sketchy.manifest.rows(["sketch"])
+    assert (own[sketches] >= 0).sum() == 4 * 2 * 3 and set(own) - {-1} <= set(photos)
+
+
+def test_where_nothing_tells_a_pair_it_is_of_one_class(training):
+    """The tree's domains share file names, of emoji; its data set does not say that these are pairs."""
+    own, of_class = (Batches(Asks("pairs", pairs=pairs), training, 6) for pairs in ("own", "class"))
+    assert all((a == b).all() for a, b in zip(epoch(own), epoch(of_class)))
+
+
+def test_sketchys_analogue_pairs_the_same_emoji():
+    split = data.splits.load("emoji")
+    for view, paired in (("sketchy", True), ("tuberlin", False), ("quickdraw", False)):
+        training = data.protocols.training(data.emoji(view), split, ("sketch", "photo"), "photo")
+        batches = Batches(Asks("pairs", pairs="own"), training, 20)
+        same = [
+            a == b
+            for rows in epoch(batches)
+            for a, b in zip(*(stems(training, block) for block in rows.reshape(2, -1)))
+        ]
+        assert np.mean(same) > 0.95 if paired else np.mean(same) < 0.5, view
+
+
+def test_pairs_take_as_many_draws_in_either_reading(sketchy):
+    """So that what is drawn after them, and every other method's batches, is the same."""
+    randoms = []
+    for pairs in ("own", "class"):
+        random = np.random.default_rng(1)
+        list(Batches(Asks("quadruplets", pairs=pairs), sketchy, 5).epoch(np.random.default_rng(0), random))
+        randoms.append(random.bit_generator.state)
+    assert randoms[0] == randoms[1]
 
 
 def test_the_same_seed_draws_the_same_batches(training):

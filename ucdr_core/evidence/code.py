@@ -47,14 +47,24 @@ def code_digest(*methods: str) -> str:
             path for path in (package / room).rglob("*.py") if path.relative_to(package).as_posix() not in NO_NUMBER
         }
     files -= set((package / "data" / "emoji_domains").rglob("*.py"))  # the builder: its product has a fingerprint
-    for method in methods:
-        for parent in METHODS[method].__mro__:
-            if parent.__module__.startswith("ucdr_core.methods."):
-                files.add(Path(str(sys.modules[parent.__module__].__file__)))
+    files |= _imported([parent.__module__ for method in methods for parent in METHODS[method].__mro__])
     digest = hashlib.sha256()
     for path in sorted(files):
         digest.update(path.relative_to(package).as_posix().encode() + b"\0" + meaning(path.read_text()).encode())
     return digest.hexdigest()[:16]
+
+
+def _imported(modules: list[str]) -> set[Path]:
+    """The files of those of these modules that are in the room of methods, and of what they import there."""
+    files: set[Path] = set()
+    todo = [name for name in modules if name.startswith("ucdr_core.methods.")]
+    while todo:
+        path = Path(str(sys.modules[todo.pop()].__file__))
+        if path not in files:
+            files.add(path)
+            imports = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.ImportFrom)]
+            todo += [node.module for node in imports if (node.module or "").startswith("ucdr_core.methods.")]
+    return files
 
 
 def meaning(source: str) -> str:

@@ -3,7 +3,7 @@
 A method is an `nn.Module` with
     Options      a frozen dataclass: its hyper-parameters, and a named switch for each place where paper and code
                  disagree
-    batches      what a batch is made of: samples of all domains, triplets, or sketch-photo pairs
+    batches      what a batch is made of: samples of all domains, triplets, sketch-photo pairs, or quadruplets
     losses       a batch -> its loss terms by name; or fit_features, where the solution has a closed form
     embed        inputs -> embeddings
     distance     how its embeddings are compared
@@ -42,6 +42,7 @@ class Batch:
         triplets   anchors (sketches), positives (photos of the same class), negatives (photos of other classes, or
                    unlabelled ones, whose label is -1)
         pairs      sketches, and photos of the same class
+        quadruplets  sketches, photos of the same class, others of the same class, photos of other classes
     and, where a method asks (`wants_unlabelled`), a last block of photos of classes that are not trained on, with
     label -1.
     jigsaw_inputs (B, ...) are the same samples tile-shuffled, as jigsaw_labels (B,) in 1..30 says; only where a method

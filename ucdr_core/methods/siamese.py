@@ -1,7 +1,7 @@
 """Siamese network for sketch-based retrieval (Qi, Song, Zhang, Liu, ICIP 2016), as STRAD's authors run it.
 
 One network for sketches and photos; pairs of one class are drawn together, pairs of two classes apart.  Source: the
-public code Jiangtong-Li/ZS-SBIR, with the loss of Chopra, Hadsell and LeCun (CVPR 2005).
+public code Jiangtong-Li/ZS-SBIR, whose script runs the loss of Chopra, Hadsell and LeCun (CVPR 2005).
 """
 
 from __future__ import annotations
@@ -22,10 +22,21 @@ def contrastive(d: torch.Tensor, same: torch.Tensor, form: str, scale: float) ->
     form    "exponential": (2/Q) d^2 for pairs of one class, 2 Q exp(-2.77 d / Q) for others
             "hinge": d^2 and max(0, Q - d)^2
     scale   Q, the margin of the hinge
+    Source: loss types 1 and 0 of the code.
     """
     if form == "exponential":
         return torch.where(same, 2 / scale * d.square(), 2 * scale * (-2.77 * d / scale).exp()).mean()
     return torch.where(same, d.square(), (scale - d).clamp(min=0).square()).mean()
+
+
+def weight_norms(module: nn.Module) -> torch.Tensor:
+    """The sum of the Euclidean norms (not squared) of all trained weights, those of batch normalisation too, biases
+    not; a scalar.
+
+    Source: the public code Jiangtong-Li/ZS-SBIR, for Siamese, SaN and CMT.
+    """
+    named = module.named_parameters()
+    return sum(value.norm() for name, value in named if value.requires_grad and name.endswith("weight"))
 
 
 class Siamese(Method):
@@ -34,6 +45,7 @@ class Siamese(Method):
         dim: int = 4096
         form: Literal["exponential", "hinge"] = "exponential"
         scale: float = 500.0  # Q
+        weight_norms: float = 1e-4  # (code)
         distance: Literal["euclidean", "cosine"] = "cosine"  # both rankings are computed there
         fully_connected: bool = False  # VGG-16's own layers on the map, whose 4,096 features are compared
         adapter_rank: int = 32  # frozen regime only
@@ -61,4 +73,7 @@ class Siamese(Method):
         anchors, positives, negatives = self.encode(batch.inputs).chunk(3)
         d = functional.pairwise_distance(anchors.repeat(2, 1), torch.cat([positives, negatives]))
         same = torch.arange(len(d), device=d.device) < len(anchors)
-        return {"pairs": contrastive(d, same, self.options.form, self.options.scale)}
+        return {
+            "pairs": contrastive(d, same, self.options.form, self.options.scale),
+            "norms": self.options.weight_norms * weight_norms(self),
+        }

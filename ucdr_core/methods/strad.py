@@ -3,12 +3,13 @@
 On frozen features of a fine-tuned backbone (`Simple`): photo features are disentangled into structure and appearance,
 sketch features only projected to structure; both are translated into the other domain.  Retrieval in three spaces, and
 fused.  Equation numbers are the paper's.  Its supplement, with sizes, optimiser, N and lambda, could not be found;
-widths and layers follow the authors' earlier code (Jiangtong-Li/ZS-SBIR).
+widths and layers follow the authors' earlier code (Jiangtong-Li/ZS-SBIR), which is all there with
+    Options(alignment="ranking", reconstruction="code", weight_or=0.0, weight_sk=10.0, sketch_space=False, pairs="own")
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,6 +32,33 @@ def reconstruction(made: torch.Tensor, target: torch.Tensor, form: str) -> torch
     return functional.mse_loss(made, target)
 
 
+def ranking_loss(
+    sketch: torch.Tensor,
+    paired: torch.Tensor,
+    unpaired: torch.Tensor,
+    negative: torch.Tensor,
+    margin_unpaired: float,
+    margin_negative: float,
+) -> torch.Tensor:
+    """A sketch is to be near its photo, less near another photo of its class, and far from a photo of another class.
+
+    (D_1^2 + max(0, D_1 - D_2 + m_1)^2 + max(0, D_2 - D_3 + m_2)^2) / 3 with the Euclidean distances D of the sketch
+    from the three, averaged over the batch: structures (B, d) each -> scalar.  Source: the earlier code.
+    """
+    d1, d2, d3 = (functional.pairwise_distance(photo, sketch) for photo in (paired, unpaired, negative))
+    too_far, too_near = (d1 - d2 + margin_unpaired).clamp(min=0), (d2 - d3 + margin_negative).clamp(min=0)
+    return (d1.square() + too_far.square() + too_near.square()).mean() / 3
+
+
+def fused(features: Iterable[torch.Tensor], weights: torch.Tensor) -> torch.Tensor:
+    """Features of several spaces (B, d_1), ... in one, (B, sum of d): unit vectors times the root of their weight.
+
+    The cosine of two such rows is the weighted mean of the cosines where the weights add up to 1, and 1 less it the
+    distance of equation 9.
+    """
+    return torch.cat([functional.normalize(v, dim=1) * weight.sqrt() for v, weight in zip(features, weights)], dim=1)
+
+
 def _layers(inputs: int, hidden: int, outputs: int, norm: bool) -> nn.Sequential:
     """Two linear layers, ReLU after both, batch normalisation before both if asked."""
     layers: list[nn.Module] = []
@@ -45,12 +73,17 @@ class STRAD(Method):
         hidden: int = 2048
         structure: int = 1024  # width of structure and appearance
         # The five losses of equation 7, unweighted in the paper; a space whose loss is 0 is not searched.
-        weight_or: float = 1.0
-        weight_cls: float = 1.0
+        weight_or: float = 1.0  # computed and left out in the earlier code
+        weight_cls: float = 1.0  # of what aligns the structures, whichever it is
         weight_kl: float = 1.0
         weight_im: float = 1.0
         weight_sk: float = 1.0  # the earlier code needed 10
+        alignment: Literal["classification", "ranking"] = "classification"  # equation 2, or `ranking_loss`
+        margin_unpaired: float = 0.0  # of the ranking loss (the earlier code's script)
+        margin_negative: float = 10.0  # the same
         reconstruction: Literal["paper", "code"] = "paper"
+        pairs: Literal["class", "own"] = "class"  # photos of the sketch's class, or its own (earlier code); `Batches`
+        sketch_space: bool = True  # False: not searched (earlier code)
         samples: int = 200  # N of equation 8 (earlier code)
 
     distance = "cosine"
@@ -62,9 +95,12 @@ class STRAD(Method):
         width = options.structure
         self.structure_photo = _layers(channels, options.hidden, width, norm=True)  # E_im^st
         self.structure_sketch = _layers(channels, options.hidden, width, norm=True)  # E_sk^st
-        self.classifier = nn.Linear(width, len(class_vectors))
-        weight_of_space = {"sketch": options.weight_sk, "image": options.weight_im, "structure": options.weight_cls}
-        self.searched = [name for name, weight in weight_of_space.items() if weight]
+        if options.alignment == "classification":
+            self.classifier = nn.Linear(width, len(class_vectors))
+        else:
+            self.batches = "quadruplets"
+        trained = {"sketch": options.weight_sk, "image": options.weight_im, "structure": options.weight_cls}
+        self.searched = [name for name in trained if trained[name] and (name != "sketch" or options.sketch_space)]
         if not self.searched:
             raise OptionError("strad: no space is trained; one of weight_cls, weight_im and weight_sk must be above 0")
         self.spaces = ("", *self.searched)
@@ -83,11 +119,16 @@ class STRAD(Method):
 
     def losses(self, batch: Batch, random: np.random.Generator) -> dict[str, torch.Tensor]:
         options = self.options
-        f_sk, f_im = batch.inputs.flatten(1).chunk(2)  # a sketch and a photo of the same class
-        y = batch.labels.chunk(2)[0]
+        # A sketch and a photo of the same class; for the ranking loss also another, and one of another class.
+        f_sk, f_im, *others = batch.inputs.flatten(1).chunk(4 if self.batches == "quadruplets" else 2)
         st_sk, st_im = self.structure_sketch(f_sk), self.structure_photo(f_im)  # equation 1
         terms = {}
-        if options.weight_cls:  # equation 2
+        if options.weight_cls and options.alignment == "ranking":
+            of_photos = (st_im, *(self.structure_photo(f) for f in others))
+            margins = options.margin_unpaired, options.margin_negative
+            terms["ranking"] = options.weight_cls * ranking_loss(st_sk, *of_photos, *margins)
+        elif options.weight_cls:  # equation 2
+            y = batch.labels.chunk(2)[0]
             terms["cls"] = options.weight_cls * classification_loss(self.classifier, y, st_im, st_sk)
         if options.weight_im or options.weight_or:
             ap_im = self.appearance(f_im)
@@ -128,11 +169,7 @@ class STRAD(Method):
         raise ValueError(f"unknown feature {name!r}")
 
     def embed(self, inputs: torch.Tensor, photos: torch.Tensor, space: str = "") -> torch.Tensor:
-        """In one space, or fused, in all of them.
-
-        Fused are unit vectors times the root of their weight, side by side, so that the cosine of two such rows is the
-        weighted mean of the cosines, and 1 less it the distance of equation 9.
-        """
+        """In one space, or in all of them, `fused`."""
         features_of_space = {
             "sketch": ("sketch", "generated sketch"),  # of a sketch, of a photo
             "image": ("generated image", "image"),
@@ -142,9 +179,7 @@ class STRAD(Method):
         def embed_side(f: torch.Tensor, side: int) -> torch.Tensor:
             if space:
                 return self.feature(features_of_space[space][side], f)
-            features = (self.feature(features_of_space[name][side], f) for name in self.searched)
-            weighted = [functional.normalize(v, dim=1) * weight.sqrt() for v, weight in zip(features, self.fusion)]
-            return torch.cat(weighted, dim=1)
+            return fused((self.feature(features_of_space[name][side], f) for name in self.searched), self.fusion)
 
         return by_side(inputs.flatten(1), photos, lambda f: embed_side(f, 0), lambda f: embed_side(f, 1))
 

@@ -1,14 +1,36 @@
-"""What a training step sees: samples of all domains, triplets, or sketch-photo pairs, as rows of a manifest."""
+"""What a training step sees: samples of all domains, or sketches with photos of the same and of other classes."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 
 import numpy as np
 
-from ucdr_core.data.manifest import DataError
+from ucdr_core.data.manifest import DataError, Manifest
 from ucdr_core.data.protocols import Training
 from ucdr_core.methods.base import Method
+
+SKETCHY = re.compile(r"(n\d{8}_\d+)-\d+")  # n02691156_1234-3 is the third sketch of the photo n02691156_1234
+SKETCHYS_ANALOGUE = "emoji-sketchy"  # both of its domains have the same emoji, under one code point
+
+
+def own_photos(manifest: Manifest, photos: np.ndarray) -> np.ndarray:
+    """(n,) int: of each sketch the row, among `photos` (m,), of the photo that it was drawn from; -1 where none is.
+
+    File stems tell it, by Sketchy's names, or in its analogue by the code point.  No other data set has such pairs: a
+    stem that a sketch there shares with a photo, most often a number, means nothing.
+    """
+    stems = [PurePosixPath(path).stem for path in manifest.samples.path]
+    names = list(zip(manifest.samples.class_name, stems))
+    row_of = {names[row]: row for row in photos}
+
+    def drawn_from(stem: str) -> str | None:
+        match = SKETCHY.fullmatch(stem)
+        return match[1] if match else stem if manifest.name == SKETCHYS_ANALOGUE else None
+
+    return np.array([row_of.get((class_name, drawn_from(stem)), -1) for class_name, stem in names])
 
 
 class Batches:
@@ -18,14 +40,19 @@ class Batches:
                the rest from each other domain; an epoch ends when the first domain is used once
     triplets   `size` sketches, for each a random photo of its class and a photo of another; an epoch uses each sketch
                once as anchor
-    pairs      `size` sketches, for each a random photo of its class; an epoch uses each sketch once
+    pairs      `size` sketches, for each a photo of its class; an epoch uses each sketch once
+    quadruplets  pairs, and for each another photo of its class and a photo of another
+
+    The photo of a pair or a quadruplet is a random one of the sketch's class.  Where the method's option `pairs` is
+    "own" it is the one that the sketch was drawn from, if that is trained on (see `own_photos`); most of Sketchy's
+    extended photos have no sketch, and other data sets have no such pairs.
 
     The class of a triplet's negative is drawn as `Method.negative_classes` says, then one of its photos; where it says
     nothing, every photo of another class is as likely, the unlabelled ones too where the method trains on them.  Such a
     method's batches end with a block of unlabelled photos; a label of -1 is an unlabelled photo's.
 
-    Raises DataError where `photo_share` is set for triplets or pairs, a batch cannot hold every domain, or a sketch has
-    no photo of its class.
+    Raises DataError where `photo_share` is set for other batches than of domains, a batch cannot hold every domain, or
+    a sketch has no photo of its class.
     """
 
     def __init__(self, method: Method, training: Training, size: int, photo_share: float = 0.0):
@@ -79,6 +106,8 @@ class Batches:
             )
         self.negative_classes = method.negative_classes() if self.kind == "triplets" else None
         self.negatives = np.concatenate([photo_rows, self.unlabelled])
+        asks_for_own = getattr(method.options, "pairs", "class") == "own"
+        self.own = own_photos(training.manifest, photo_rows) if asks_for_own else np.full(len(samples), -1)
 
     def epoch(self, order: np.random.Generator, random: np.random.Generator) -> Iterator[np.ndarray]:
         """Rows (B,) of each step, in blocks; `order` shuffles the samples, `random` draws their partners."""
@@ -86,25 +115,30 @@ class Batches:
         for step in range(self.steps):
             blocks = [rows[step * size : (step + 1) * size] for rows, size in zip(shuffled, self.sizes)]
             if self.kind != "domains":
-                blocks += self._partners(self.labels[blocks[0]], random)
+                blocks += self._partners(blocks[0], random)
             if len(self.unlabelled):
                 blocks.append(random.choice(self.unlabelled, self.size, replace=len(self.unlabelled) < self.size))
             yield np.concatenate(blocks)
 
-    def _partners(self, labels: np.ndarray, random: np.random.Generator) -> list[np.ndarray]:
-        """For sketches of these classes (B,) photos of the same ones and, in triplets, of others: rows (B,) each."""
+    def _partners(self, sketches: np.ndarray, random: np.random.Generator) -> list[np.ndarray]:
+        """The blocks of a batch after the first, sketches (B,): photos of their classes and of others, (B,) each."""
+        labels = self.labels[sketches]
 
-        def photo_of(classes: np.ndarray) -> np.ndarray:
+        def photo_of(classes: np.ndarray, but: np.ndarray | None = None) -> np.ndarray:
             photos = [self.photos_of_class[label] for label in classes]
+            if but is not None:  # a class's only photo is taken twice
+                photos = [rows[rows != taken] if len(rows) > 1 else rows for rows, taken in zip(photos, but)]
             return np.array([rows[int(share * len(rows))] for rows, share in zip(photos, random.random(len(classes)))])
 
-        positives = photo_of(labels)
+        # Drawn for all, so that every reading of a pair takes as many draws.
+        positives = np.where(self.own[sketches] < 0, photo_of(labels), self.own[sketches])
         if self.kind == "pairs":
             return [positives]
+        others = [photo_of(labels, positives)] if self.kind == "quadruplets" else []
         if self.negative_classes is not None:
             cumulated = self.negative_classes.cumsum(1)[labels]
             return [positives, photo_of((cumulated < random.random((len(labels), 1)) * cumulated[:, -1:]).sum(1))]
         negatives = random.choice(self.negatives, len(labels))
         while (same_class := self.labels[negatives] == labels).any():
             negatives[same_class] = random.choice(self.negatives, same_class.sum())
-        return [positives, negatives]
+        return [positives, *others, negatives]

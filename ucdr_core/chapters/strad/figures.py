@@ -16,7 +16,8 @@ from ucdr_core.evidence.record import RunRecord
 from ucdr_core.evidence.rows import Runs
 from ucdr_core.evidence.store import Store
 from ucdr_core.render import drawing
-from ucdr_core.render.drawing import COLOURS, Drawing, Points
+from ucdr_core.render.drawing import COLOURS, Drawing, Points, neighbour_purity
+from ucdr_core.retrieval.ranking import unit
 from ucdr_core.training.loop import validate
 from ucdr_core.training.spec import TrainSpec
 
@@ -62,8 +63,12 @@ def features(record: RunRecord, rows: np.ndarray) -> list[Points]:
 def _figure3(tier: Tier, store: Store) -> Drawing:
     record = first_run(strad(tier, "sketchy"), store)
     classes = sorted(np.random.default_rng(0).permutation(record.spec.class_split().test)[:10])
-    rows = record.spec.manifest().rows(("sketch", "photo"), classes)
-    return drawing.embedding_maps(features(record, rows), [], planes=("t-SNE",), columns=3)
+    parts = features(record, record.spec.manifest().rows(("sketch", "photo"), classes))
+    drawn = drawing.embedding_maps(parts, [], planes=("t-SNE",), columns=3)
+    # What the maps are looked at for, said by the numbers: t-SNE shows clusters where there are none.
+    purity = {part.title: round(neighbour_purity(unit(part.embeddings), part.classes), 2) for part in parts}
+    order = ", ".join(f"{name} {purity[name]:.2f}" for name in sorted(purity, key=lambda name: -purity[name]))
+    return Drawing(drawn.figure, f"{drawn.fingerprint}\nfrom the purest by class: {order}")
 
 
 def _figure4(tier: Tier, store: Store) -> Drawing:
