@@ -8,6 +8,7 @@ import pytest
 from ucdr_core import chapters, data
 from ucdr_core.chapters.doodle import rows as doodle
 from ucdr_core.chapters.reported import printed
+from ucdr_core.chapters.snmpnet import rows as snmpnet
 from ucdr_core.chapters.stl import rows as stl
 from ucdr_core.chapters.strad import rows as strad
 from ucdr_core.chapters.systems import DEFAULTS, frozen_defaults
@@ -167,6 +168,27 @@ def test_defaults_are_complete():
         for real in (False, True):
             TrainSpec.from_mapping({"method": method, **frozen_defaults(method, real)})
         assert method in DEFAULTS
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_sakes_rows_are_its_authors_recipe_and_snmpnets_rerun(tier):
+    """The rerun has the Euclidean margin and inverted sketches; w/o label it lacks the indicator, and nothing else."""
+    published, rerun, no_label, small = (
+        tier_of(tier).runs("sake", "sketchy", **snmpnet.SAKE[key][1])[0].mapping()
+        for key in ("sake_512", "sake_512_eval", "sake_512_nolabel", "sake_300_nolabel")
+    )
+    assert published["options"]["classifier"] == "linear" and published["options"]["weight_similarity"] == 0.3
+    assert not published["invert_domains"] and rerun["invert_domains"] == ["sketch"]
+
+    def changed(one: dict, other: dict) -> dict:
+        return {name: value for name, value in other.items() if value != one[name]}
+
+    assert changed(published["options"], rerun["options"]) == {"classifier": "margin"}
+    assert changed(rerun["options"], no_label["options"]) == {"indicator": False}
+    assert changed(no_label["options"], small["options"]) == {"dim": 300}
+    assert set(changed(rerun, no_label)) == set(changed(no_label, small)) == {"options"}
+    for label, row in (("SAKE", published), ("SAKE, w/o label", no_label), ("SAKE, 300, w/o label", small)):
+        assert tier_of(tier).system(label, "sketchy", (0,))[0].mapping() == row
 
 
 @pytest.mark.parametrize("tier", TIERS)

@@ -138,10 +138,12 @@ def test_ours_is_compared_where_data_split_question_and_metric_agree():
         "split emoji_fold0 instead of emoji"
     ]
     assert not_comparable(cell(runs=(spec,), metric="map_all_voc"), own)[1] == ["metric map_all_voc instead of map_all"]
-    assert not_comparable(cell(runs=(replace(spec, classes_left_out=0.2),), evaluation=stl.generalised()), own)[1] == [
-        "evaluation gzs_sbir:sketch:seen+unseen:classes instead of zs_sbir:sketch:unseen",
-        "classes left out 0.2 instead of 0",
-    ]
+    for reading, values in stl.READINGS.items():
+        asked, (name, share) = stl.generalised(reading), next(iter(values.items()), ("", 0.0))
+        assert not_comparable(cell(runs=(replace(spec, **values),), evaluation=asked), own)[1] == [
+            f"evaluation {asked} instead of zs_sbir:sketch:unseen",
+            *([f"{name.replace('_', ' ')} {share:g} instead of 0"] if name else []),
+        ]
 
 
 def test_what_the_papers_tables_mix_is_marked():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from ucdr_core.chapters.reported import printed
 from ucdr_core.chapters.systems import DEFAULTS, MARKS, REFERENCES
@@ -52,6 +53,26 @@ def headers(
     """
     paper, ours = title or METRIC_TITLES[metric], METRIC_TITLES[tier.metric(metric, terms, small)]
     return (f"{before}: paper {paper}", f"{before}: ours {ours}") if before else (f"Paper, {paper}", f"Ours, {ours}")
+
+
+Switches = dict[str, dict[str, Any]]  # what a row is called: what makes it that row, as `Tier.runs` takes it
+
+
+def switched(
+    tier: Tier, method: str, view: str, switches: Switches, other_way: dict[str, tuple[str, dict[str, Any]]]
+) -> Switches:
+    """The switches, each away from the method's own runs on this tier: where these have the reading already, the other
+    one of `other_way`, {label of the switch: (label, values)}.
+
+    Raises KeyError where the runs have the reading and there is no other.
+    """
+    own = tier.spec(method, view)
+    changed = {}
+    for label, values in switches.items():
+        has_it = own is not None and tier.spec(method, view, **values) == own
+        label, values = other_way[label] if has_it else (label, values)
+        changed[label] = values
+    return changed
 
 
 class Absent(RuntimeError):

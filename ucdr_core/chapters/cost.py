@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from ucdr_core import chapters
+from ucdr_core.chapters import paper_recipes
 from ucdr_core.chapters.tiers import TIERS, Tier
 from ucdr_core.data import splits
 from ucdr_core.data.published import PUBLISHED
@@ -254,7 +255,12 @@ def data_listing(_: Tier) -> Listing:
     )
 
 
-TABLES = {"tables": listing, "data": data_listing}
+TABLES = {
+    "tables": listing,
+    "data": data_listing,
+    "recipes": paper_recipes.listing,
+    "lacking": paper_recipes.lacking,
+}
 CLAIMS: dict = {}
 FIGURES: dict = {}
 

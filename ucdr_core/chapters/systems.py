@@ -27,6 +27,8 @@ class Defaults:
     spec: dict = field(default_factory=dict)
     # Options and recipe on real pictures, where an epoch has more steps, on top of these.
     real: dict = field(default_factory=dict)
+    # By paper: options and spec of the version of the method that the paper's authors ran, on top of these.
+    made_by: dict[str, dict] = field(default_factory=dict)
     fed_by: dict = field(
         default_factory=dict
     )  # options of `simple`, whose features the method is trained on; none: the trunk's own
@@ -35,19 +37,24 @@ class Defaults:
 # Best on the validation classes of sketchy25.
 _REAL_COSINE = {"options": {"temperature": 0.2}, "recipe": {"lr": 1e-4}}
 
-DOUBLE = {
-    "shared": False
-}  # Simple DB: STRAD's table has a backbone for sketches and one for photos behind these methods
+# STRAD's table has fine-tuned features behind these methods: those of a backbone for sketches and one for photos
+# (Simple DB), or those of a single one (Simple SB).
+DOUBLE, SINGLE = {"shared": False}, {"shared": True}
 
 DEFAULTS = {
     "chance": Defaults("Chance"),
     "frozen": Defaults("Frozen features"),
     "frozen_centred": Defaults("Frozen, means removed"),
     "frozen_whitened": Defaults("Frozen, whitened"),
-    # The published weights (1, 1) go with a loss averaged over classes; the paper's form sums over them, and 45 classes
-    # are a factor of 45 (and kappa acts twice).  Of 0.001, 0.003, 0.01, 0.03, 0.1 and 1 the first two are best on
-    # validation classes, 0.002 apart, less than the seeds' spread; the larger is kept, so that the loss has a say.
-    "snmpnet": Defaults("SnMpNet", {**COSINE, "lambda_sn": 0.003, "lambda_mp": 1.0, "kappa": 2.0}, real=_REAL_COSINE),
+    # What the authors ran: the code's form of L_SN at the weights of their run script for Sketchy's 21 unseen classes,
+    # so that the ablation tests the published loss, not a weight of ours.  The weights go with the vectors' length of
+    # 6.7, which is that of the published ones.  On validation classes the paper's form at a weight chosen there, 0.003,
+    # does a little better (0.535, three seeds, against 0.520), and no L_SN best (0.541).
+    "snmpnet": Defaults(
+        "SnMpNet",
+        {**COSINE, "sn_form": "code", "lambda_sn": 1.0, "lambda_mp": 0.5, "kappa": 2.0},
+        real=_REAL_COSINE,
+    ),
     "eisnet": Defaults("EISNet-retrieval", COSINE, real=_REAL_COSINE),
     "cumix": Defaults("CuMix-retrieval", COSINE, real=_REAL_COSINE),
     # Unit class vectors, as the sampler of negatives asks.  With 50-d GloVe the printed scale of 0.1 leaves an anchor
@@ -74,12 +81,22 @@ DEFAULTS = {
         {"lr": 5e-4, "batch_size": 64},
         fed_by={"shared": True},
     ),
-    "sake": Defaults("SAKE", {}, {"lr": 1e-3}),
-    "sem_pcyc": Defaults("SEM-PCYC", {"hidden": 256, "distance": "cosine"}, fed_by=DOUBLE),
+    # Epochs and weight decay are the code's: the margin of the Euclidean-margin softmax would double in epoch 20.  The
+    # projection starts with the classifier's singular values, and needs a larger step than other heads: of 1e-4, 3e-4,
+    # 1e-3, 3e-3, 5e-3 and 1e-2 the best on validation classes (0.46, against 0.38 at 1e-3).  SnMpNet's authors ran it
+    # anew: options and loaders of mvp18/UCDR.
+    "sake": Defaults(
+        "SAKE",
+        {},
+        {"lr": 3e-3, "weight_decay": 5e-4, "epochs": 20},
+        made_by={"snmpnet": {"options": {"classifier": "margin"}, "spec": {"invert_domains": ("sketch",)}}},
+    ),
+    # Cosine: 0.53 on validation classes, against 0.52 by the code's Euclidean distance.
+    "sem_pcyc": Defaults("SEM-PCYC", {"distance": "cosine"}, fed_by=DOUBLE),
     "cvae": Defaults("CVAE", {"hidden": 256, "latent": 64, "samples": 20}, fed_by=DOUBLE),
-    # The entropy term makes bits sure of themselves; at its weight of 1 they are so before they have learned (0.43 on
-    # validation classes, against 0.49).
-    "zsih": Defaults("ZSIH", {"hidden": 256, "fusion": 32, "weight_entropy": 0.01}, {"lr": 1e-3}, fed_by=DOUBLE),
+    # Weights and rate are the release's (three seeds: 0.49, 0.49 and 0.53 on validation classes; at a rate of 1e-3 two
+    # of them never leave one code for all samples).  There is one code for up to nine epochs, hence the patience.
+    "zsih": Defaults("ZSIH", {"hidden": 256, "fusion": 32}, {"lr": 5e-4, "patience": 15}, fed_by=DOUBLE),
     "siamese": Defaults("Siamese", {"dim": 128, "scale": 20.0}, {"batch_size": 20}),
     # From pixels at 64 px, with filters in proportion; it learns slowly, and its patience is long in return for a bound
     # of a minute.
@@ -90,10 +107,10 @@ DEFAULTS = {
         {"regime": "finetune", "size_px": 64},
         real={"recipe": {"epochs": 8}},
     ),
-    "eszsl": Defaults("ESZSL"),
-    "sae": Defaults("SAE"),
-    "cmt": Defaults("CMT"),
-    "devise": Defaults("DeViSE", {}, {"lr": 1e-3}),
+    "eszsl": Defaults("ESZSL", fed_by=SINGLE),
+    "sae": Defaults("SAE", fed_by=SINGLE),
+    "cmt": Defaults("CMT", fed_by=SINGLE),
+    "devise": Defaults("DeViSE", {}, {"lr": 1e-3}, fed_by=SINGLE),
     "xu2019": Defaults("Xu et al. 2019", {"hidden": 256}, {"batch_size": 20}, fed_by=DOUBLE),
     # A style of one number: of 1, 2, 4 and 8 the best on validation classes (0.56, 0.46, 0.46, 0.45): a wider one takes
     # the class with it.
@@ -112,7 +129,11 @@ class System:
     method: str
     options: dict = field(default_factory=dict)
     fed_by: dict = field(default_factory=dict)  # in the place of the default's
+    made_by: str = ""  # the paper whose authors' version of the method the line is
 
+
+# The indicator goes and nothing else: the network w/o label of mvp18/UCDR has lost SAKE's start too (see the audit).
+NO_LABEL = {"indicator": False, "start": "svd"}
 
 SYSTEMS = {
     "Chance": System("chance"),
@@ -130,8 +151,8 @@ SYSTEMS = {
     "CVAE": System("cvae"),
     "SEM-PCYC": System("sem_pcyc"),
     "SAKE": System("sake"),
-    "SAKE, w/o label": System("sake", {"indicator": False}),
-    "SAKE, 300, w/o label": System("sake", {"indicator": False, "dim": 300}),
+    "SAKE, w/o label": System("sake", NO_LABEL, made_by="snmpnet"),
+    "SAKE, 300, w/o label": System("sake", {**NO_LABEL, "dim": 300}, made_by="snmpnet"),
     "Xu et al. 2019": System("xu2019"),
     "Dutta & Biswas 2019": System("content_style"),
     "SketchGCN": System("sketchgcn"),
@@ -140,6 +161,7 @@ SYSTEMS = {
     "CuMix-retrieval": System("cumix"),
     "Doodle to Search": System("doodle"),
     "SnMpNet": System("snmpnet"),
+    "STL, inductive, seen names only": System("stl", {"weight_calibration": 0.0, "names": "seen"}),
     "STL, inductive": System("stl", {"weight_calibration": 0.0}),
     "STL": System("stl"),
     "STRAD (D)": System("strad", fed_by={"shared": False}),
@@ -149,12 +171,21 @@ SYSTEMS = {
 # In every table of methods, above them.
 REFERENCES = ("chance", "frozen", "frozen_centred")
 MARKS = {"frozen_centred": "transductive", "frozen_whitened": "transductive", "permuted": "control"}
-IN_THE_SPIRIT = ("xu2019", "content_style", "sketchgcn", "ocean")  # little more than the abstract is public
+IN_THE_SPIRIT = ("xu2019", "content_style", "sketchgcn", "ocean")  # an abstract is public, or less
 
 SEEDS = (0, 1, 2)
 SEEDS_OF_STRAD = (1, 2, 3, 4, 5)  # and of its first stage; the paper has ten for its Table 1, one for Table 2
 # By whose papers the large data sets are asked: others have one seed there.
 SEEDED = {"quickdraw": ("doodle", "simple", "strad"), "domainnet": ("eisnet", "cumix", "snmpnet")}
+
+
+def published_weights(method: str, view: str, domains: tuple[str, ...]) -> dict[str, float]:
+    """Options that SnMpNet's authors change from one data set to another: the default's are those of Sketchy's 21
+    classes.  Source: run scripts of mvp18/UCDR."""
+    if method != "snmpnet" or view not in ("tuberlin", "domainnet"):
+        return {}
+    weights = {"lambda_mp": 1.0, "kappa": 1.0}
+    return weights | ({"beta": 2.0} if view == "domainnet" and "quickdraw" not in domains else {})
 
 
 def seeds_for(method: str, view: str) -> tuple[int, ...]:
@@ -171,20 +202,23 @@ def mark_of(method: str) -> str:
 
 def mark_of_system(label: str) -> str:
     """The same of a line of the comparisons."""
-    return "transductive" if label == "STL" else mark_of(SYSTEMS[label].method)
+    return {"STL": "transductive", "STL, inductive": "names"}.get(label) or mark_of(SYSTEMS[label].method)
 
 
-def frozen_defaults(method: str, real: bool = False) -> dict[str, Any]:
+def frozen_defaults(method: str, real: bool = False, made_by: str = "") -> dict[str, Any]:
     """Values of a TrainSpec for this method, trained on a frozen trunk: options, recipe, and what else it needs.
 
-    real: on own or real pictures instead of the embedded data.  STRAD is fed from Simple SB, as in its better setting.
+    real: on own or real pictures instead of the embedded data; made_by: the paper whose authors' version it is.  STRAD
+    is fed from Simple SB, as in its better setting.
     """
     chosen = DEFAULTS.get(method, Defaults(method))
+    version = chosen.made_by.get(made_by, {})
+    spec = {**chosen.spec, **version.get("spec", {})}
     # The packaged class vectors have 50 dimensions: 300, the papers', doubles the time and gains nothing.
-    values = {"embedding_dim": 128, **chosen.spec}
+    values = {"embedding_dim": 128, **spec}
     if METHODS[method].trained:
         values |= {
-            name: {**getattr(chosen, name), **(chosen.real.get(name, {}) if real else {})}
+            name: {**getattr(chosen, name), **(chosen.real.get(name, {}) if real else {}), **version.get(name, {})}
             for name in ("options", "recipe")
         }
         values["recipe"] = {**RECIPE, **values["recipe"]}
@@ -198,5 +232,5 @@ def frozen_defaults(method: str, real: bool = False) -> dict[str, Any]:
     if real:
         # The pinned numerics of the embedded tables cost a factor of ten on a large trunk; real pictures are not
         # compared to a digit.
-        values |= {"precision": "float32", "size_px": 128, "embedding_dim": 300, **chosen.spec}
+        values |= {"precision": "float32", "size_px": 128, "embedding_dim": 300, **spec}
     return values

@@ -19,7 +19,7 @@ from typing import Any
 
 from ucdr_core import data
 from ucdr_core.chapters import paper_recipes
-from ucdr_core.chapters.systems import SEEDS, SYSTEMS, frozen_defaults
+from ucdr_core.chapters.systems import SEEDS, SYSTEMS, frozen_defaults, published_weights
 from ucdr_core.data.splits import PACS
 from ucdr_core.evidence.rows import Runs, Terms
 from ucdr_core.methods import METHODS
@@ -44,8 +44,10 @@ class Tier(ABC):
         """Of the data set that stands for the view; none where the tier has none."""
 
     @abstractmethod
-    def values(self, method: str, view: str, domains: tuple[str, ...], gallery: str) -> dict[str, Any]:
-        """Values of a TrainSpec for the method on the view, as the tier trains it."""
+    def values(
+        self, method: str, view: str, domains: tuple[str, ...], gallery: str, paper_split: str = "", made_by: str = ""
+    ) -> dict[str, Any]:
+        """Values of a TrainSpec for the method on the view, as the tier trains it; the last two as of `spec`."""
 
     def has(self, view: str) -> bool:
         return bool(self.domains(view))
@@ -82,6 +84,8 @@ class Tier(ABC):
         recipe: dict | None = None,
         fed_by: dict | None = None,
         other_backbone: bool = False,
+        paper_split: str = "",
+        made_by: str = "",
         **values: Any,
     ) -> TrainSpec | None:
         """One training of a row, or None where the tier has no data for the view.
@@ -90,13 +94,15 @@ class Tier(ABC):
         options, recipe what makes it that row, on top of the tier's
         fed_by          options of Simple, whose features the method is trained on, on top of the tier's
         other_backbone  on the trunk that SnMpNet's Table 1 compares with
+        paper_split     that the paper's table stands on, where it is not the view's own; tier paper has it
+        made_by         the paper whose authors made the row with a version of their own
         values          any other value of the spec
         """
         if not self.has(view):
             return None
         gallery = self.gallery(view, held_out)
         domains = tuple(domains) if domains else self.without(view, held_out)
-        mapping = self.values(method, view, domains, gallery)
+        mapping = self.values(method, view, domains, gallery, paper_split, made_by)
         for name, changes in (("options", options), ("recipe", recipe)):
             if name in mapping or changes:
                 mapping[name] = {**mapping.get(name, {}), **(changes or {})}
@@ -129,7 +135,13 @@ class Tier(ABC):
     def system(self, label: str, view: str, seeds: tuple[int, ...], **row: Any) -> Runs:
         """The trainings of a line of the comparisons across papers."""
         system = SYSTEMS[label]
-        return self.runs(system.method, view, seeds, options=system.options, fed_by=system.fed_by, **row)
+        line = {"options": system.options, "fed_by": system.fed_by, "made_by": system.made_by}
+        return self.runs(system.method, view, seeds, **line, **row)
+
+
+def with_options(values: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    """Values of a spec with these options on top of its own."""
+    return {**values, "options": {**values["options"], **options}} if options else values
 
 
 def seeded(spec: TrainSpec, seeds: tuple[int, ...]) -> Runs:
@@ -151,8 +163,11 @@ class Embedded(Tier):
     def domains(self, view: str) -> tuple[str, ...]:
         return self.DOMAINNET if view == "domainnet" else ("sketch", "photo")
 
-    def values(self, method: str, view: str, domains: tuple[str, ...], gallery: str) -> dict[str, Any]:
-        values = {"dataset": f"emoji-{view}", "split": "emoji", **frozen_defaults(method)}
+    def values(
+        self, method: str, view: str, domains: tuple[str, ...], gallery: str, paper_split: str = "", made_by: str = ""
+    ) -> dict[str, Any]:
+        values = {"dataset": f"emoji-{view}", "split": "emoji", **frozen_defaults(method, made_by=made_by)}
+        values = with_options(values, published_weights(method, view, domains))
         # A quarter of each seen class's Real images is held out (DomainNet: 8% of some 500; here a class has about
         # nine, and 8% would be less than one).
         return values | ({"gallery_held_out": 0.25} if view == "domainnet" else {})
@@ -175,8 +190,11 @@ class Real(Tier):
     def query_domains(self, view: str) -> tuple[str, ...]:
         return ("sketch", "cartoon", "art_painting", "photo") if view == "domainnet" else super().query_domains(view)
 
-    def values(self, method: str, view: str, domains: tuple[str, ...], gallery: str) -> dict[str, Any]:
-        values = frozen_defaults(method, real=True)
+    def values(
+        self, method: str, view: str, domains: tuple[str, ...], gallery: str, paper_split: str = "", made_by: str = ""
+    ) -> dict[str, Any]:
+        values = frozen_defaults(method, real=True, made_by=made_by)
+        values = with_options(values, published_weights(method, view, domains))
         if view == "sketchy":
             return {"dataset": "sketchy25", "split": "sketchy_yelamarthi", **values}
         if "recipe" in values:
@@ -222,10 +240,13 @@ class Paper(Tier):
         return terms.variant if terms is not None and terms.variant in METRICS else printed
 
     def evaluation(self, name: str) -> str:
-        return f"{name}:{paper_recipes.QUERY_SHARE:g}" if name.startswith("udcdr:") else name
+        protocol, domain, *_ = name.split(":")
+        return f"{name}:{paper_recipes.query_share(domain):g}" if protocol == "udcdr" else name
 
-    def values(self, method: str, view: str, domains: tuple[str, ...], gallery: str) -> dict[str, Any]:
-        return paper_recipes.defaults(method, view, domains)
+    def values(
+        self, method: str, view: str, domains: tuple[str, ...], gallery: str, paper_split: str = "", made_by: str = ""
+    ) -> dict[str, Any]:
+        return paper_recipes.defaults(method, view, domains, paper_split, made_by)
 
     def spec(self, method: str, view: str, **row: Any) -> TrainSpec | None:
         spec = super().spec(method, view, **row)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +22,7 @@ from pyarrow import parquet
 
 from ucdr_core import paths
 from ucdr_core.evidence.record import MissingRun, RunRecord, TrainedRun
+from ucdr_core.methods import OptionError
 from ucdr_core.training.spec import TrainSpec
 
 PER_QUERY = ("map_all", "prec_10")  # what intervals and rankings need
@@ -106,12 +108,16 @@ def find(key: str) -> CommittedRun | None:
 
 
 def runs_of(tier: str) -> dict[str, CommittedRun]:
-    """All runs of a tier by their names."""
+    """All runs of a tier by their names, but for those with options that this library no longer has."""
     path = file_of(tier)
     if not path.exists():
         return {}
     table, _, classes = _read(path, path.stat().st_mtime_ns)
-    return {row["key"]: _run(row, classes) for row in table.to_pylist()}
+    runs = {}
+    for row in table.to_pylist():
+        with suppress(OptionError):
+            runs[row["key"]] = _run(row, classes)
+    return runs
 
 
 @lru_cache(maxsize=4)

@@ -77,7 +77,7 @@ class RunRecord(ABC):
 
     @abstractmethod
     def query_classes(self, evaluation: str) -> np.ndarray:
-        """(Q,) class names in the same order."""
+        """(Q,) class names in the same order.  Raises MissingRun where they cannot be told on this machine."""
 
     @abstractmethod
     def derive(self, name: str, compute: Callable[[TrainedRun], np.ndarray]) -> np.ndarray:
@@ -163,7 +163,10 @@ class TrainedRun(RunRecord):
         return self._per_query[f"{evaluation}/{metric}"]
 
     def query_classes(self, evaluation: str) -> np.ndarray:
-        return self.spec.manifest().samples.class_name.to_numpy().astype(str)[self.task(evaluation).query]
+        try:
+            return self.spec.manifest().samples.class_name.to_numpy().astype(str)[self.task(evaluation).query]
+        except data.DataError as error:
+            raise MissingRun(f"the pictures of run {self.key} are not on this machine") from error
 
     def derive(self, name: str, compute: Callable[[TrainedRun], np.ndarray]) -> np.ndarray:
         values = kept(compute(self))

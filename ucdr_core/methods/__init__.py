@@ -42,7 +42,7 @@ METHODS: dict[str, type[Method]] = {
     "sae": SAE,
     "cmt": CMT,
     "devise": DeViSE,
-    # In the spirit of papers of which little more than the abstract is public.
+    # In the spirit of papers of which an abstract is public, or less.
     "xu2019": Xu2019,
     "content_style": ContentStyle,
     "sketchgcn": SketchGCN,

@@ -1,7 +1,7 @@
 """In the spirit of Dutta and Biswas, "Style-guided zero-shot sketch-based image retrieval" (BMVC 2019).
 
-STRAD's table has it under its authors' names, STL's as CSDB (2020), SnMpNet's as StyleGuide, after its journal version
-(Dutta, Singh, Biswas, T-MM 2020).
+STRAD's table has it under its authors' names.  STL's CSDB (2020) and SnMpNet's StyleGuide, an article of 2020 by three
+authors (Dutta, Singh, Biswas, T-MM), are taken to be the same method.
 
 Only abstracts are known to us; the book's page on these methods says what we chose.  On frozen features, each sample is
 encoded into a content that should not tell its domain and a style of its own.  For a query and each photo of the

@@ -27,12 +27,13 @@ from ucdr_core.evidence.rows import (
 from ucdr_core.evidence.store import Store
 from ucdr_core.training.spec import TrainSpec
 
-SYMBOLS = {"": "", "switch": "", "transductive": " †", "control": " ‡", "oracle": " ¶", "spirit": " §"}
+SYMBOLS = {"": "", "switch": "", "transductive": " †", "names": " ◊", "control": " ‡", "oracle": " ¶", "spirit": " §"}
 LEGENDS = {
     "transductive": "† Transductive: sees all test queries or the test gallery at once.",
+    "names": "◊ Knows the names of the unseen classes, and none of their pictures.",
     "control": "‡ Control: class names permuted.",
     "oracle": "¶ Chosen on the test classes: not a result, but the cost of choosing so.",
-    "spirit": "§ In the spirit of the paper, of which little more than the abstract is public.",
+    "spirit": "§ In the spirit of a paper of which an abstract is public, or less.",
 }
 QUOTED_ONLY = "—"  # a row that is only quoted, or that the tier cannot ask
 NOT_COMPARABLE = " ≠"  # with the paper's own row

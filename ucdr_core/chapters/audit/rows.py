@@ -18,7 +18,7 @@ from ucdr_core.chapters.reported import reported
 from ucdr_core.chapters.snmpnet import rows as snmpnet
 from ucdr_core.chapters.stl import rows as stl
 from ucdr_core.chapters.strad import rows as strad
-from ucdr_core.chapters.systems import DEFAULTS
+from ucdr_core.chapters.systems import DEFAULTS, SEEDS
 from ucdr_core.chapters.tiers import TITLES, Tier, pacs_split
 from ucdr_core.data import splits
 from ucdr_core.evidence.rows import Cell, Claim, Computed, Difference, Differences, Listing, Pair, Row, Runs, Table
@@ -31,16 +31,18 @@ from ucdr_core.retrieval import evaluate
 PAPER_NAMES = {"snmpnet": "SnMpNet", "doodle": "Doodle to Search", "strad": "STRAD"}
 
 
-def _switch(tier: Tier, method: str, **values: Any) -> Claim:
-    """A switch of a method on Sketchy, three seeds."""
+def _switch(tier: Tier, method: str, **values: Any) -> Claim | None:
+    """A switch of a method on Sketchy, three seeds; None where the tier's own runs have that reading."""
     return _pair(tier, tier.runs(method, "sketchy", **values), tier.runs(method, "sketchy"))
 
 
-def _pair(tier: Tier, ours: Runs, other: Runs, evaluation: str = ZERO_SHOT) -> Claim:
+def _pair(tier: Tier, ours: Runs, other: Runs, evaluation: str = ZERO_SHOT) -> Claim | None:
+    if ours and ours == other:
+        return None
     return Claim("", None, (Pair((ours,), (other,), evaluation),), tier.metric("map_all"))
 
 
-def _options(tier: Tier, method: str, **options: Any) -> Claim:
+def _options(tier: Tier, method: str, **options: Any) -> Claim | None:
     return _switch(tier, method, options=options)
 
 
@@ -61,8 +63,8 @@ def _snmpnet(tier: Tier) -> list[Difference]:
                 "Norm in $L_{SN}$",
                 "of the weighted difference, summed over classes",
                 "weight once on the squared error, averaged",
-                _switch(tier, "snmpnet", **s["$L_{SN}$ as in the code, $\\lambda_1=1$"]),
-                "",
+                _options(tier, "snmpnet", sn_form="paper"),
+                "the book has the code's form, which the published weights go with; the switch is the paper's",
             ),
             (
                 "$\\kappa$ acts twice in the text",
@@ -73,7 +75,7 @@ def _snmpnet(tier: Tier) -> list[Difference]:
                     tier.runs("snmpnet", "sketchy", options={**base, "kappa": 4.0}),
                     tier.runs("snmpnet", "sketchy", options=base),
                 ),
-                "$\\kappa$ of 4 against 2, base and $L_{SN}$ alone",
+                "$\\kappa$ of 4 against 2 in the code's form, base and $L_{SN}$ alone",
             ),
             (
                 "Heads",
@@ -114,8 +116,15 @@ def _snmpnet(tier: Tier) -> list[Difference]:
                 "$\\lambda_2$",
                 "one setting for all",
                 "0.5 on Sketchy's 21 classes, 1 elsewhere",
-                _options(tier, "snmpnet", lambda_mp=0.5),
-                "",
+                _options(tier, "snmpnet", lambda_mp=1.0),
+                "0.5 here; switch: 1",
+            ),
+            (
+                "$\\kappa$",
+                "one setting for all, chosen on validation classes",
+                "2 on Sketchy's 21 classes, 1 elsewhere",
+                _options(tier, "snmpnet", kappa=1.0),
+                "2 here; switch: 1",
             ),
             (
                 "$\\beta$ of the mixing",
@@ -158,7 +167,7 @@ def _snmpnet(tier: Tier) -> list[Difference]:
                 "-",
                 "crab and hermit crab, turtle and sea turtle share a vector",
                 None,
-                "the splits shipped here give them other words; the loader refuses twins",
+                "the words of a name are averaged here, so that they differ; the loader refuses twins",
             ),
             (
                 "Validation classes of TU-Berlin",
@@ -166,6 +175,31 @@ def _snmpnet(tier: Tier) -> list[Difference]:
                 "the compound names without a replacement word",
                 None,
                 "not a random draw; the analogue has no such list",
+            ),
+            (
+                "Queries without a relevant item",
+                "-",
+                "count, as 0",
+                None,
+                "the same here; every class that is asked for has photos",
+            ),
+        )
+    ] + [
+        Difference("CuMix", *row)
+        for row in (
+            (
+                "Logits",
+                "cosine (SnMpNet's version)",
+                "product with unit class vectors, without a bound (CuMix's own)",
+                _options(tier, "cumix", logits="product"),
+                "the book's rows are SnMpNet's version, with a temperature of 0.4",
+            ),
+            (
+                "Weight of mixed features",
+                "2 (SnMpNet's options)",
+                "2, 1 or 0.5, by the domain held out (CuMix's own)",
+                _options(tier, "cumix", eta_feature=0.5),
+                "2 here; switch: 0.5",
             ),
         )
     ]
@@ -218,11 +252,18 @@ def _doodle(tier: Tier) -> list[Difference]:
                 _switch(tier, "doodle", **s["negatives of any other class"]),
                 "a reading, not the code's",
             ),
+            (
+                "Sampler in SnMpNet's copy",
+                "-",
+                "$\\exp(-d/\\max d)$: classes nearly alike",
+                _options(tier, "doodle", negatives="relative"),
+                "of the rows that SnMpNet's authors made",
+            ),
             ("Attention", "on", "off unless a flag is given", _options(tier, "doodle", attention=False), ""),
             (
                 "Distance",
                 "Euclidean",
-                "$1/(1+d^2)$, the same order",
+                "$1/(1+d)$, the same order",
                 _switch(tier, "doodle", **s["retrieval by Euclidean distance (paper)"]),
                 "the book ranks by cosine; the switch is the paper's way",
             ),
@@ -236,14 +277,29 @@ def _doodle(tier: Tier) -> list[Difference]:
             (
                 "Six renderings of a sketch",
                 "not stated",
-                "one drawn at each use",
+                "one of six, drawn at each use in training; always the first in evaluation",
                 None,
                 "the embedded sketches have one rendering",
             ),
             (
+                "Colours of TU-Berlin's photos",
+                "not stated",
+                "red and blue swapped, in training and in evaluation",
+                None,
+                "the trunk's maps are computed once, of pictures as they are; tier paper swaps nothing either",
+            ),
+            (
+                "Pixels",
+                "not stated",
+                "in [0, 1], not normalised as the trunk's were",
+                None,
+                "of a trained trunk; the frozen one needs what it was trained on",
+            ),
+            ("Trunk", "VGG-16", "with batch normalisation", None, "one trunk for all methods here"),
+            (
                 "Test classes of TU-Berlin",
-                "more than 400 photos",
-                "the rule is applied to a list that was shuffled before",
+                "random, the median over splits",
+                "at least 400 photos, a rule whose result is looked up in a list that was shuffled since",
                 None,
                 "a split, not a method",
             ),
@@ -262,6 +318,13 @@ def _doodle(tier: Tier) -> list[Difference]:
                 "see the variants above",
             ),
             (
+                "Queries without a relevant item",
+                "-",
+                "have no average precision, and then the mean has none",
+                None,
+                "0 here, and in the mean; every class that is asked for has photos",
+            ),
+            (
                 "CVAE on TU-Berlin and QuickDraw",
                 "0.003 to 0.009",
                 "-",
@@ -273,7 +336,7 @@ def _doodle(tier: Tier) -> list[Difference]:
 
 
 def _stl(tier: Tier) -> list[Difference]:
-    def switched(**options: Any) -> Claim:
+    def switched(**options: Any) -> Claim | None:
         return _pair(tier, stl.runs_of(tier, "sketchy", options), stl.runs_of(tier, "sketchy"), stl.generalised())
 
     return [
@@ -290,17 +353,30 @@ def _stl(tier: Tier) -> list[Difference]:
             ("$\\omega_2$", "0.1 (Sketchy), 0.5 (TU-Berlin)", "-", switched(weight_calibration=0.5), "switch: 0.5"),
             (
                 "Unlabelled photos",
-                "the test gallery is training data",
+                "the gallery's photos of unseen classes are training data",
                 "none: inductive (a reading)",
                 switched(weight_calibration=0.0),
                 "",
             ),
             (
+                "Names of the unseen classes",
+                "in the softmax, without the unlabelled photos too",
+                "seen names only (a reading)",
+                _pair(
+                    tier,
+                    stl.runs_of(tier, "sketchy", stl.SEEN_NAMES),
+                    stl.runs_of(tier, "sketchy", stl.INDUCTIVE),
+                    stl.generalised(),
+                ),
+                "against STL, inductive",
+            ),
+            (
                 "Seen part of the test set",
-                "20% of the classes",
-                "seen samples worth 20% of the test set (SEM-PCYC's code)",
+                '"20% seen classes", a part of the seen data',
+                "20% in samples that were trained on (SEM-PCYC's code), or classes left out (ours)",
                 None,
-                "the queries differ; both columns are in the chapter's table of readings",
+                "here samples of trained classes, kept out of training; the queries differ, and the chapter's table of "
+                "readings has them all",
             ),
             ("Minus sign of $L_{sem}$", "missing", "-", None, "with the printed sign the loss has no minimum"),
             ("$d'$, momentum, augmentation", "not stated", "-", None, "chosen on validation classes"),
@@ -309,10 +385,10 @@ def _stl(tier: Tier) -> list[Difference]:
 
 
 def _strad(tier: Tier) -> list[Difference]:
-    def switched(name: str) -> Claim:
+    def switched(name: str) -> Claim | None:
         return _pair(tier, strad.strad(tier, "sketchy", **strad.SWITCHES[name]), strad.strad(tier, "sketchy"))
 
-    mean_square, earlier, oracle = strad.SWITCHES
+    mean_square, weights, own_photo, ranking, earlier, oracle = strad.SWITCHES
     return [
         Difference("STRAD", *row)
         for row in (
@@ -321,8 +397,29 @@ def _strad(tier: Tier) -> list[Difference]:
                 "Weights",
                 "all 1",
                 "sketch x10, no orthogonality (earlier code)",
-                switched(earlier),
+                switched(weights),
                 "with the mean square",
+            ),
+            (
+                "Pairs",
+                "a photo of the sketch's class",
+                "the photo that it was drawn from, where there is one (earlier code)",
+                switched(own_photo),
+                "the analogue's own photo is the same emoji",
+            ),
+            (
+                "What aligns the structures",
+                "classification",
+                "a ranking of own, same-class and other photos, margins 0 and 10 (earlier code)",
+                switched(ranking),
+                "",
+            ),
+            (
+                "The earlier code",
+                "-",
+                "the four points above, and no sketch space",
+                switched(earlier),
+                "another version of the method; it weighs the spaces by the same rule here",
             ),
             (
                 "Choice of epoch and fusion",
@@ -363,7 +460,20 @@ def _strad(tier: Tier) -> list[Difference]:
     ]
 
 
+def _bits_of_a_batch(tier: Tier) -> float:
+    """How many bits the mean of ZSIH's entropy term is over."""
+    runs = tier.runs("zsih", "sketchy")
+    return float(runs[0].recipe["batch_size"] * runs[0].options["bits"]) if runs else 1.0
+
+
+def _san(tier: Tier, **options: Any) -> Claim:
+    """A switch of SaN, which has one seed everywhere."""
+    with_switch, without = (tier.runs("san", "sketchy", SEEDS[:1], options=values) for values in (options, {}))
+    return _pair(tier, with_switch, without)
+
+
 def _systems(tier: Tier) -> list[Difference]:
+    no_label = snmpnet.SAKE["sake_512_nolabel"][1]
     return [
         Difference(*row)
         for row in (
@@ -389,8 +499,36 @@ def _systems(tier: Tier) -> list[Difference]:
                 "WordNet shift of the teacher",
                 "0.3",
                 "0.3",
-                None,
-                "no package has WordNet; `weight_similarity` with nltk's data",
+                _options(tier, "sake", weight_similarity=0.0),
+                "the switch leaves it out",
+            ),
+            (
+                "SAKE",
+                "Loss of the classes",
+                "cross-entropy",
+                "the same; Euclidean-margin softmax, its option, in SnMpNet's rerun",
+                _options(tier, "sake", classifier="margin"),
+                "the margin itself, from epoch 20 on, is not reached in 20 epochs",
+            ),
+            (
+                "SAKE",
+                "Sketches",
+                "as they are",
+                "the same; inverted in SnMpNet's rerun",
+                _switch(tier, "sake", invert_domains=("sketch",)),
+                "",
+            ),
+            (
+                "SAKE",
+                "Start of the network w/o label",
+                "from the ImageNet classifier, as with label",
+                "random in SnMpNet's rerun",
+                _pair(
+                    tier,
+                    tier.runs("sake", "sketchy", **no_label | {"options": no_label["options"] | {"start": "random"}}),
+                    tier.runs("sake", "sketchy", **no_label),
+                ),
+                "the rows w/o label here drop the indicator alone",
             ),
             ("SAKE", "Gallery of Sketchy", "the extended photos", "2,499 photos twice", None, "see duplicates above"),
             (
@@ -398,8 +536,24 @@ def _systems(tier: Tier) -> list[Difference]:
                 "Classifier",
                 "trained",
                 "drawn and frozen",
-                _options(tier, "sem_pcyc", classifier="random"),
-                "",
+                _options(tier, "sem_pcyc", classifier="trained"),
+                "the switch trains them with the rest",
+            ),
+            (
+                "SEM-PCYC",
+                "Targets of the adversarial losses",
+                "-",
+                "soft, of the generators too",
+                _options(tier, "sem_pcyc", soft_for="critic"),
+                "switch: soft for the critics alone",
+            ),
+            (
+                "SEM-PCYC",
+                "Optimiser of critics and auto-encoder",
+                "-",
+                "SGD, beside the generators' Adam",
+                _options(tier, "sem_pcyc", critic_optimiser="recipe"),
+                "switch: Adam for all",
             ),
             (
                 "SEM-PCYC",
@@ -411,12 +565,28 @@ def _systems(tier: Tier) -> list[Difference]:
             ),
             ("SEM-PCYC", "Dimensions", "64", "128", _options(tier, "sem_pcyc", dim=128), ""),
             (
+                "SEM-PCYC",
+                "Distance",
+                "Euclidean",
+                "the same",
+                _options(tier, "sem_pcyc", distance="euclidean"),
+                "the book ranks by cosine; the switch is the authors' way",
+            ),
+            (
                 "Siamese",
                 "Loss",
-                "exponential, $Q=500$",
-                "squared hinge",
+                "not stated",
+                "exponential, $Q=500$; a squared hinge can be had and is not run",
                 _options(tier, "siamese", form="hinge", scale=5.0),
-                "$Q=20$ here, for 128 dimensions",
+                "exponential, $Q=20$ here, for 128 dimensions; the switch is the hinge with a margin of 5",
+            ),
+            (
+                "Siamese",
+                "Regulariser",
+                "not stated",
+                "1e-4 times the norms, not squared, of all weights",
+                _options(tier, "siamese", weight_norms=0.0),
+                "as in the code here; switch: none",
             ),
             (
                 "Siamese",
@@ -428,12 +598,76 @@ def _systems(tier: Tier) -> list[Difference]:
             ),
             ("ESZSL", "Maps", "one for each domain", "one for both", _options(tier, "eszsl", shared=True), ""),
             (
+                "CMT",
+                "Batch normalisation",
+                "none",
+                "before the tanh",
+                _options(tier, "cmt", batch_norm=False),
+                "as in the code here; switch: none",
+            ),
+            (
+                "CVAE",
+                "Noise of the latent",
+                "one draw for each sample",
+                "one for the whole batch",
+                _options(tier, "cvae", noise="code"),
+                "",
+            ),
+            (
+                "CVAE",
+                "Pairs",
+                "a sketch and the photo that it was drawn from",
+                "the same; a photo of its class where the data set has no such pairs (a reading)",
+                _options(tier, "cvae", pairs="class"),
+                "the analogue's own photo is the same emoji; switch: one of the class",
+            ),
+            (
+                "CVAE",
+                "Weight of the divergence",
+                "a bound on the likelihood",
+                "a sum over the latent, beside a mean over the feature",
+                None,
+                "the code's sizes here; see `cvae.py`",
+            ),
+            (
+                "SaN",
+                "Ground of a drawing",
+                "about 0: the mean drawing is subtracted",
+                "about 1: pixels as they come",
+                _san(tier, ground="white"),
+                "one seed",
+            ),
+            (
+                "SaN",
+                "Initial weights",
+                "not stated",
+                "PyTorch's own",
+                _san(tier, initial_weights="torch"),
+                "He's normal here; one seed",
+            ),
+            (
                 "ZSIH",
-                "Weight of the entropy",
-                "1",
-                "1",
-                _options(tier, "zsih", weight_entropy=1.0),
-                "0.01 here; the switch is the release's value",
+                "Bits in training",
+                "drawn by their probability",
+                "1 where it is above 0.5",
+                _options(tier, "zsih", neurons="paper"),
+                "",
+            ),
+            (
+                "ZSIH",
+                "Target of the encoders",
+                "the bits",
+                "1 where the logit, not the probability, is above 0.5",
+                _options(tier, "zsih", targets="paper"),
+                "",
+            ),
+            (
+                "ZSIH",
+                "Entropy term",
+                "-",
+                "a mean, beside two sums",
+                _options(tier, "zsih", weight_entropy=_bits_of_a_batch(tier)),
+                "the book has the release's weights; the switch sums the entropy too",
             ),
             (
                 "Dutta & Biswas",
@@ -447,8 +681,45 @@ def _systems(tier: Tier) -> list[Difference]:
     ]
 
 
+def _eisnet(tier: Tier) -> list[Difference]:
+    return [
+        Difference("EISNet", *row)
+        for row in (
+            (
+                "Pairs without a semi-hard negative",
+                "negatives drawn from all (SnMpNet's copy)",
+                "dropped (EISNet's own); where none is left, training stops with an error",
+                _options(tier, "eisnet", without_semi_hard="drop"),
+                "the switch drops them",
+            ),
+            (
+                "Metric branch",
+                "margin 2, 256 negatives, queue 1,024, weight 0.5 (SnMpNet's options, EISNet's run on PACS)",
+                "0.2, 5, 4,096, 0.1 (defaults of EISNet's options)",
+                _options(tier, "eisnet", margin=0.2, negatives=5, queue=4096, weight_triplet=0.1),
+                "the switch has the defaults",
+            ),
+            (
+                "Outputs of the jigsaw head",
+                "31 (SnMpNet's copy)",
+                "1,000, of which 31 have a picture (EISNet's own)",
+                None,
+                "the 969 others are never a target",
+            ),
+            ("Nesterov", "on (SnMpNet)", "off (SnMpNet's copy)", None, "the frozen regime is trained with Adam"),
+            (
+                "Tiles",
+                "not stated",
+                "each is greyed with probability 0.1, of pictures shown whole too",
+                None,
+                "left out; of a frozen trunk's maps there is one shuffled copy of each picture, in an order of its own",
+            ),
+        )
+    ]
+
+
 def differences(tier: Tier) -> Differences:
-    rows = [row for of_paper in (_snmpnet, _doodle, _stl, _strad, _systems) for row in of_paper(tier)]
+    rows = [row for of_paper in (_snmpnet, _doodle, _stl, _strad, _eisnet, _systems) for row in of_paper(tier)]
     return Differences(
         "audit",
         "differences",
@@ -493,11 +764,11 @@ def variants(_: Tier) -> Listing:
     return Listing(
         "audit",
         "variants",
-        "One ranking, seven numbers: what each published definition makes of it.",
+        f"One ranking, {len(VARIANTS)} numbers: what each definition makes of it.",
         ("Ranking of 1,000", *VARIANTS),
         rows,
-        "Computed from the rankings by `ucdr_core.evaluate`; no run is behind it. The papers' mAP@200 is one "
-        "of four columns.",
+        "Computed from the rankings by `ucdr_core.evaluate`; no run is behind it. Each column whose name begins with "
+        "`map_200` is called mAP@200.",
     )
 
 
@@ -596,12 +867,12 @@ def _levels(runs: dict[str, Runs], title: str, store: Store) -> Listing:
     return Listing(
         "audit",
         "levels",
-        f"{title}: the expected precision is the class's share of the gallery, at every rank; below it, a number "
-        "needs an explanation.",
+        f"{title}: the expected precision is the class's share of the gallery, at every rank, averaged over queries; "
+        "below it, a number needs an explanation.",
         ("Gallery", "Random", "Lowest Prec@200 printed, or ours by chance", "Against random"),
         tuple(rows),
-        "The papers' galleries taken as balanced; ours counted. Expected average precision: "
-        "`statistics.random_average_precision`.",
+        "In the papers' rows one over the number of classes, as with equally many queries of each; in ours counted. "
+        "Expected average precision: `statistics.random_average_precision`.",
     )
 
 
@@ -707,9 +978,8 @@ def _ties(record, title: str) -> Listing:
     return Listing(
         "audit",
         "ties",
-        f"{title}: mAP@all with ties as one group (this book's rule), in the order of the gallery over 20 "
-        f"shuffles, and "
-        "at the two ends of what an order can do.",
+        f"{title}: mAP@all with ties as one group (this book's rule), in the order of the gallery over 20 shuffles, "
+        "and at the two ends of what an order can do.",
         (
             "Bits",
             "Distances a query tells apart",
@@ -719,9 +989,7 @@ def _ties(record, title: str) -> Listing:
             "Relevant first",
         ),
         tuple(rows),
-        "Sketchy, unseen classes from sketches, ZSIH, seed 0. The group's rule lies below the mean over "
-        "orders: a group is scored at its "
-        "end.",
+        "Sketchy, unseen classes from sketches, ZSIH, seed 0. The rule scores a group at its end.",
     )
 
 
@@ -779,12 +1047,12 @@ def sampler(_: Tier) -> Listing:
     return Listing(
         "audit",
         "sampler",
-        f"Doodle to Search draws a negative's class by exp(-d² / scale): the median number of the other "
-        f"{len(raw) - 1} training classes that it is effectively drawn from.",
+        f"Doodle to Search draws a negative's class by exp(-d² / scale): of the other {len(raw) - 1} training classes, "
+        "the median number that it is effectively drawn from.",
         ("Class vectors (GloVe, 50-d)", "Their lengths", "Scale 0.1 (code)", "Scale 0.27", "Scale 1"),
         tuple(rows),
-        f"Perplexity of `methods.doodle.semantic_negatives` over the training classes of split {split.name}; "
-        f"no run is behind it.",
+        f"Perplexity of `methods.doodle.semantic_negatives` over the training classes of split {split.name}; no run is "
+        "behind it.",
     )
 
 

@@ -16,7 +16,14 @@ from ucdr_core.training.spec import TrainSpec
 
 KINDS = {  # how the methods of a ranking are coloured
     "reference": ("Chance", "Frozen features", "Frozen, means removed"),
-    "triplets and pairs": ("SaN", "Siamese", "Doodle to Search", "STL, inductive", "STL"),
+    "triplets and pairs": (
+        "SaN",
+        "Siamese",
+        "Doodle to Search",
+        "STL, inductive, seen names only",
+        "STL, inductive",
+        "STL",
+    ),
     "class names": ("ESZSL", "SAE", "CMT", "DeViSE", "EISNet-retrieval", "CuMix-retrieval", "SnMpNet"),
     "classification": ("Simple DB", "Simple SB", "SAKE", "SAKE, w/o label", "SAKE, 300, w/o label"),
     "generative": (

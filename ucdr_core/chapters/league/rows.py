@@ -39,7 +39,7 @@ QUESTIONS = {
         "Unseen classes from an unseen domain (sketch), DomainNet",
         "ucdr:sketch:unseen",
         {"held_out": "sketch"},
-        ("SaN", "Doodle to Search", "STL, inductive", "STL"),
+        ("SaN", "Doodle to Search", "STL, inductive, seen names only", "STL, inductive", "STL"),
     ),
 }
 
