@@ -22,7 +22,8 @@ IMPORTED = {
     "ucdr_core.render.drawing": {"contact_sheet", "results"},
     "ucdr_core.apps.sketchbook": {"sketchbook"},
 }
-SHOWS_TABLE = r"(ucdr_core\.(table|claims|explorer)\(|status\.|show\.against_reference\(|sketchbook\()"
+SHOWN = "against_reference|findings|compared"
+SHOWS_TABLE = rf"(ucdr_core\.(table|claims|explorer)\(|status\.|show\.({SHOWN})\(|sketchbook\()"
 SHOWS_FIGURE = r"(\w*figure\w*|sheet)$"
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: f"{p.parent.name}/{p.stem}")
@@ -99,7 +100,8 @@ def test_a_chapter_is_of_the_tier_that_it_is_given(path):
     tier = re.search(r'^tier: str = "embedded"', parameters_of(path), re.MULTILINE)
     assert bool(tier) == (path.stem not in WITHOUT_TIER)
     if tier:
-        asked = re.findall(r"(?:ucdr_core\.(?:table|claims|figure)|show\.\w+|explorer)\(([^()]*)\)", code_of(path))
+        of_a_tier = r"ucdr_core\.(?:table|claims|figure)|show\.(?!printed)\w+|explorer"
+        asked = re.findall(rf"(?:{of_a_tier})\(([^()]*)\)", code_of(path))
         assert all(re.search(r'\btier\b|"real"', arguments) for arguments in asked), asked
 
 

@@ -6,15 +6,15 @@ from dataclasses import replace
 
 from ucdr_core import chapters
 from ucdr_core.chapters.common import Absent
-from ucdr_core.chapters.stl import rows as stl
+from ucdr_core.chapters.reported import reported
 from ucdr_core.chapters.strad import rows as strad
 from ucdr_core.chapters.strad.figures import fusion_weight
 from ucdr_core.chapters.systems import DEFAULTS, REFERENCES
-from ucdr_core.chapters.tiers import TITLES, Tier, tier_of
+from ucdr_core.chapters.tiers import Tier, tier_of
 from ucdr_core.data import DataError
 from ucdr_core.evidence import statistics, verdicts
 from ucdr_core.evidence.record import MissingRun, RunRecord
-from ucdr_core.evidence.rows import Claim, Pair
+from ucdr_core.evidence.rows import METRIC_TITLES, Claim, Pair, Ranking, Row, Runs, Table
 from ucdr_core.evidence.store import Store
 from ucdr_core.render import drawing, tables
 from ucdr_core.render.drawing import Drawing
@@ -53,38 +53,117 @@ def against_reference(
     return tables.render_against(_named("TABLES", paper, name)(tier), reference, references, Store(), tier.name)
 
 
-def claim_lines(paper: str, name: str, tier: str | Tier = "embedded", containing: str = "") -> list[str]:
-    """The claims of a table whose text contains this, a line each: the difference with its interval, and what it
-    says."""
-    tier, store = tier_of(tier), Store()
-    lines = []
-    for claim in _named("CLAIMS", paper, name)(tier):
-        if containing in claim.text:
-            lines.append(_line(claim, store, tier))
-    return lines
+def findings(paper: str, tier: str | Tier = "embedded", containing: str = "") -> Rendered:
+    """What came of the differences that a paper's tables print, by verdict; of the audit, of every switch measured.
+
+    containing   the claims whose text has this instead, printed by the paper or not
+    """
+    tier = tier_of(tier)
+    if paper == "audit":
+        rows = _named("TABLES", paper, "differences")(tier).rows
+        claims = [replace(row.measured, text=f"{row.paper}: {row.point}") for row in rows if row.measured]
+    else:
+        claims = [claim for build in chapters.load(paper).CLAIMS.values() for claim in build(tier)]
+        claims = [one for one in claims if (containing in one.text if containing else one.reported is not None)]
+    return _by_verdict(claims, tier)
 
 
-def _line(claim: Claim, store: Store, tier: Tier) -> str:
-    try:
-        difference = statistics.difference_of(claim, store)
-    except MissingRun as missing:
-        return f"{claim.text}: {missing}"
-    found = verdicts.verdict(difference, claim.reported, verdicts.setting(claim.runs, tier.name))
-    return f"{claim.text}: {difference.mean:+.3f} ({difference.low:+.3f} to {difference.high:+.3f}), {found}"
+def compared(
+    paper: str,
+    name: str,
+    pairs: list[tuple[str, str]],
+    tier: str | Tier = "embedded",
+    groups: list[str] | None = None,
+) -> Rendered:
+    """Rows of a table less others, paired over classes and queries, by verdict: in each group and each column of
+    average precision that both rows have.  Labels are as printed; of the marks only that of a control is needed.
+
+    groups   some of the table's groups.  Raises DataError for a row that no group has, and for a table without rows.
+    """
+    tier = tier_of(tier)
+    table = _named("TABLES", paper, name)(tier)
+    if not isinstance(table, Table | Ranking):
+        raise DataError(f"{paper} {name} has no rows of runs that could be compared")
+    claims: list[Claim] = []
+    for ours, other in pairs:
+        found = [
+            claim
+            for group in dict.fromkeys(row.group for row in table.rows)
+            if groups is None or group in groups
+            for claim in _differences(table, group, ours, other)
+        ]
+        if not found:
+            labels = ", ".join(dict.fromkeys(map(_label, table.rows)))
+            raise DataError(f"{paper} {name} has no group with the rows {ours!r} and {other!r}; it has {labels}")
+        claims += found
+    return _by_verdict(claims, tier)
 
 
-def reading_lines(tier: str | Tier = "embedded") -> list[str]:
-    """STL less STL, inductive, under both readings of the generalised protocol, a line each."""
-    tier, store = tier_of(tier), Store()
-    lines = []
-    for view in stl.VIEWS:
-        for reading in stl.READINGS:
-            ours, other = (stl.runs_of(tier, view, options, reading=reading) for options in ({}, stl.INDUCTIVE))
-            pair = Pair((ours,), (other,), stl.generalised(reading))
-            lines.append(
-                _line(Claim(f"{TITLES[view]}, reading '{reading}'", None, (pair,), tier.metric("map_all")), store, tier)
-            )
-    return lines
+def _label(row: Row) -> str:
+    return row.label + (tables.SYMBOLS[row.mark] if row.mark == "control" else "")
+
+
+def _differences(table: Table | Ranking, group: str, ours: str, other: str) -> list[Claim]:
+    """A row of a group less another, for each column of average precision; none where the group lacks one."""
+    rows = {_label(row): row for row in table.rows if row.group == group}
+    if not {ours, other} <= set(rows):
+        return []
+    titles = [title for _, title in table.columns] if isinstance(table, Table) else [METRIC_TITLES[table.metric]]
+    cells = rows[ours].cells
+    columns = [column for column, title in enumerate(titles) if title and cells[column].metric.startswith("map")]
+    claims = []
+    for column in columns:
+        title = titles[column].partition(": ours")[0] if len(columns) > 1 else ""
+        where = ", ".join(part for part in (group, title) if part)
+        sides = [[part.cells[column] for part in row.parts or (row,)] for row in (rows[ours], rows[other])]
+        pairs = tuple(
+            Pair((_of_seeds(a.runs, b.runs),), (_of_seeds(b.runs, a.runs),), a.evaluation) for a, b in zip(*sides)
+        )
+        text = f"{where}: {ours} − {other}" if where else f"{ours} − {other}"
+        claims.append(Claim(text, None, pairs, cells[column].metric))
+    return claims
+
+
+def _of_seeds(runs: Runs, other: Runs) -> Runs:
+    """The runs whose seed the other row has too; a row of one run is compared with every seed of the other."""
+    seeds = {spec.seed for spec in other}
+    return runs if 1 in (len(runs), len(other)) else tuple(spec for spec in runs if spec.seed in seeds)
+
+
+def _by_verdict(claims: list[Claim], tier: Tier) -> Rendered:
+    """Differences as a list: how many got each verdict, and which, with their intervals; how many were not run."""
+    store, setting = Store(), verdicts.setting([spec for claim in claims for spec in claim.runs], tier.name)
+    by_kind: dict[str, list[str]] = {kind: [] for kind in (*verdicts.OF_CLAIMS, *verdicts.WITHOUT_PRINTED)}
+    for claim in claims:
+        try:
+            difference = statistics.difference_of(claim, store)
+        except MissingRun:
+            continue
+        found = verdicts.verdict(difference, claim.reported, setting)
+        numbers = [f"{difference.mean:+.3f}, {difference.low:+.3f} to {difference.high:+.3f}"]
+        numbers += [f"printed {claim.reported:+.3f}"] if claim.reported is not None else []
+        numbers += [found.detail] if found.kind == "cannot tell" else []
+        by_kind[found.kind].append(f"{claim.text} ({'; '.join(numbers)})")
+    lines = [f"- **{kind}**, {len(of)} of {len(claims)}: {'; '.join(of)}" for kind, of in by_kind.items() if of]
+    if missing := len(claims) - sum(map(len, by_kind.values())):
+        lines.append(f"- **not run**, {missing} of {len(claims)}")
+    metrics = " and ".join(dict.fromkeys(METRIC_TITLES[claim.metric] for claim in claims))
+    return Rendered(f"Differences in {metrics} with their 95% intervals, {setting}:\n\n" + "\n".join(lines) + "\n")
+
+
+def printed(paper: str, table: str, metric: str, **columns: str) -> dict[str, float]:
+    """What a paper's table prints by one metric, by the key of the method; `columns` picks its rows (dataset, gallery).
+
+    Raises LookupError where a method has several numbers.
+    """
+    rows = reported(paper)
+    for column, value in {"table": table, "metric": metric, **columns}.items():
+        rows = rows[rows[column] == value]
+    rows = rows.dropna(subset=["value"])
+    if rows.method.duplicated().any():
+        twice = ", ".join(sorted(set(rows.method[rows.method.duplicated()])))
+        raise LookupError(f"{paper} {table} prints several numbers of {twice}; name more columns")
+    return dict(zip(rows.method, rows.value.astype(float)))
 
 
 def fusion_lines(tier: str | Tier = "embedded") -> list[str]:
