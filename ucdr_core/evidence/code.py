@@ -62,8 +62,9 @@ def _imported(modules: list[str]) -> set[Path]:
         path = Path(str(sys.modules[todo.pop()].__file__))
         if path not in files:
             files.add(path)
-            imports = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.ImportFrom)]
-            todo += [node.module for node in imports if (node.module or "").startswith("ucdr_core.methods.")]
+            tree = ast.parse(path.read_text())
+            imported = [node.module or "" for node in tree.body if isinstance(node, ast.ImportFrom)]
+            todo += [name for name in imported if name.startswith("ucdr_core.methods.")]
     return files
 
 
