@@ -20,7 +20,7 @@ BESIDE = Path(__file__).resolve().parents[3] / "shared" / "data"  # a developer'
 REAL, ZERO_SHOT = tier_of("real"), "zs_sbir:sketch:unseen"
 
 
-# Methods follow their authors' code now, and their runs on real pictures are being made anew: `make evidence TIER=real`.
+# Methods follow their authors' code now; their runs on real pictures are being made anew (`make evidence TIER=real`).
 to_be_made = pytest.mark.xfail(reason="runs of tier real are being made anew", strict=True)
 
 
