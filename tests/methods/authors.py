@@ -7,11 +7,15 @@ output or a gradient of these unread.  `uncovered` lists what no test of a modul
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
+
+from ucdr_core.methods.backbones import SpatialAttention
 
 FOLDER = Path(__file__).parent / "golden"
 
@@ -60,8 +64,6 @@ def golden(system: str, *prefixes: str, unused: dict[str, str] | None = None) ->
             assert not left, f"results of the authors' code that the test does not compare: {left}"
 
         # pytest looks at the signature for fixtures: `arrays`, the first parameter, is not one.
-        import inspect
-
         signature = inspect.signature(test)
         wrapped.__signature__ = signature.replace(parameters=list(signature.parameters.values())[1:])
         wrapped.golden = (system, prefixes)
@@ -89,3 +91,15 @@ def close(ours: torch.Tensor | np.ndarray | float, theirs: np.ndarray, single: b
     assert ours.shape == theirs.shape, f"shape {ours.shape}, theirs {theirs.shape}"
     tolerance = (1e-6 if single else 1e-9) * max(1.0, float(np.abs(theirs).max(initial=0)))
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance)
+
+
+def close_attention(arrays: Arrays) -> tuple[SpatialAttention, torch.Tensor]:
+    """Compares the attention block of doodle2search and UCDR by output and gradient; gives the block and its input."""
+    attention, x = SpatialAttention(6).double(), arrays.tensor("att.in.x", gradient=True)
+    for name, layer in (("conv1", attention.reduce), ("conv2", attention.score)):
+        layer.weight, layer.bias = (nn.Parameter(arrays.tensor(f"att.w.{name}_{part}")) for part in ("weight", "bias"))
+    attended = attention(x)
+    (attended * arrays.tensor("att.in.cotangent")).sum().backward()
+    close(attended, arrays["att.out.y"])
+    close(x.grad, arrays["att.grad.x"])
+    return attention, x

@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from authors import Arrays, close, golden, uncovered
+from authors import Arrays, close, close_attention, golden, uncovered
 from torch import nn
 
 from ucdr_core import evaluate
 from ucdr_core.methods import METHODS
-from ucdr_core.methods.backbones import SpatialAttention
 from ucdr_core.methods.doodle import ramp, relative_negatives, semantic_negatives
 from ucdr_core.methods.losses import reverse_gradient
 
@@ -102,14 +101,8 @@ def test_the_reversal_of_the_gradient(arrays):
 
 @golden("doodle2search", "att.")
 def test_the_attention_and_its_mask(arrays):
-    attention, x = SpatialAttention(6).double(), arrays.tensor("att.in.x", gradient=True)
-    for name, layer in (("conv1", attention.reduce), ("conv2", attention.score)):
-        layer.weight, layer.bias = (nn.Parameter(arrays.tensor(f"att.w.{name}_{part}")) for part in ("weight", "bias"))
-    attended = attention(x)
-    (attended * arrays.tensor("att.in.cotangent")).sum().backward()
-    close(attended, arrays["att.out.y"])
+    attention, x = close_attention(arrays)
     close(attention.weights(x)[:, None], arrays["att.out.mask"])
-    close(x.grad, arrays["att.grad.x"])
 
 
 @golden("doodle2search", "negclass.")

@@ -5,12 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from authors import close, golden, uncovered
+from authors import close, close_attention, golden, uncovered
 from torch import nn
 
 from ucdr_core import evaluate
 from ucdr_core.methods import METHODS
-from ucdr_core.methods.backbones import SpatialAttention
 from ucdr_core.methods.losses import MixingDraws, cosine_logits, mixing_schedule, one_hot, soft_cross_entropy
 from ucdr_core.methods.snmpnet import neighbourhood_loss
 from ucdr_core.training.loop import Recipe
@@ -132,13 +131,7 @@ def test_the_learning_rate_falls_to_a_millionth_in_twenty_epochs_and_no_further(
 
 @golden("ucdr", "att.")
 def test_the_attention(arrays):
-    attention, x = SpatialAttention(6).double(), arrays.tensor("att.in.x", gradient=True)
-    for name, layer in (("conv1", attention.reduce), ("conv2", attention.score)):
-        layer.weight, layer.bias = (nn.Parameter(arrays.tensor(f"att.w.{name}_{part}")) for part in ("weight", "bias"))
-    attended = attention(x)
-    (attended * arrays.tensor("att.in.cotangent")).sum().backward()
-    close(attended, arrays["att.out.y"])
-    close(x.grad, arrays["att.grad.x"])
+    attention, x = close_attention(arrays)
     close(attention.pooled(x), arrays["att.out.y"].mean((2, 3)))  # what the encoder takes of it
 
 

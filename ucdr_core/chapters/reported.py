@@ -16,15 +16,21 @@ def reported(paper: str, file: str = "reported") -> pd.DataFrame:
     return pd.read_csv(paths.PACKAGE / "chapters" / paper / f"{file}.csv")
 
 
+def rows_where(paper: str, **where: str) -> pd.DataFrame:
+    """The printed numbers with these values in these columns."""
+    rows = reported(paper)
+    for column, value in where.items():
+        rows = rows[rows[column] == value]
+    return rows
+
+
 def printed(paper: str, **where: str) -> tuple[float | None, float | None, Terms | None]:
     """The one printed number with these columns, its standard deviation and its terms; None where the paper prints
     none.
 
     Raises LookupError where several fit.
     """
-    rows = reported(paper)
-    for column, value in where.items():
-        rows = rows[rows[column] == value]
+    rows = rows_where(paper, **where)
     if len(rows) > 1:
         raise LookupError(f"{paper}: {len(rows)} printed numbers fit {where}")
     if rows.empty:

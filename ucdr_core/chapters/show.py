@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from ucdr_core import chapters
 from ucdr_core.chapters.common import Absent
-from ucdr_core.chapters.reported import reported
+from ucdr_core.chapters.reported import rows_where
 from ucdr_core.chapters.strad import rows as strad
 from ucdr_core.chapters.strad.figures import fusion_weight
 from ucdr_core.chapters.systems import DEFAULTS, REFERENCES
@@ -156,10 +156,7 @@ def printed(paper: str, table: str, metric: str, **columns: str) -> dict[str, fl
 
     Raises LookupError where a method has several numbers.
     """
-    rows = reported(paper)
-    for column, value in {"table": table, "metric": metric, **columns}.items():
-        rows = rows[rows[column] == value]
-    rows = rows.dropna(subset=["value"])
+    rows = rows_where(paper, table=table, metric=metric, **columns).dropna(subset=["value"])
     if rows.method.duplicated().any():
         twice = ", ".join(sorted(set(rows.method[rows.method.duplicated()])))
         raise LookupError(f"{paper} {table} prints several numbers of {twice}; name more columns")

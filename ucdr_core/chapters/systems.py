@@ -180,15 +180,6 @@ SEEDS_OF_STRAD = (1, 2, 3, 4, 5)  # and of its first stage; the paper has ten fo
 SEEDED = {"quickdraw": ("doodle", "simple", "strad"), "domainnet": ("eisnet", "cumix", "snmpnet")}
 
 
-def published_weights(method: str, view: str, domains: tuple[str, ...]) -> dict[str, float]:
-    """Options that SnMpNet's authors change from one data set to another: the default's are those of Sketchy's 21
-    classes.  Source: run scripts of mvp18/UCDR."""
-    if method != "snmpnet" or view not in ("tuberlin", "domainnet"):
-        return {}
-    weights = {"lambda_mp": 1.0, "kappa": 1.0}
-    return weights | ({"beta": 2.0} if view == "domainnet" and "quickdraw" not in domains else {})
-
-
 def seeds_for(method: str, view: str) -> tuple[int, ...]:
     """Three, or those of the method's chapter; one of SaN, which learns from pixels, and, on a large data set, of
     methods that its paper does not ask."""

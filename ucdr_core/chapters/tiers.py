@@ -19,7 +19,7 @@ from typing import Any
 
 from ucdr_core import data
 from ucdr_core.chapters import paper_recipes
-from ucdr_core.chapters.systems import SEEDS, SYSTEMS, frozen_defaults, published_weights
+from ucdr_core.chapters.systems import SEEDS, SYSTEMS, frozen_defaults
 from ucdr_core.data.splits import PACS
 from ucdr_core.evidence.rows import Runs, Terms
 from ucdr_core.methods import METHODS
@@ -139,9 +139,15 @@ class Tier(ABC):
         return self.runs(system.method, view, seeds, **line, **row)
 
 
-def with_options(values: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
-    """Values of a spec with these options on top of its own."""
-    return {**values, "options": {**values["options"], **options}} if options else values
+WEIGHTS = ("lambda_mp", "kappa", "beta")  # which SnMpNet's authors change from one data set to another
+
+
+def with_published_weights(values: dict[str, Any], method: str, view: str, domains: tuple[str, ...]) -> dict[str, Any]:
+    """Values of a spec with SnMpNet's weights of the view; the defaults have those of Sketchy's 21 classes."""
+    if method != "snmpnet" or view not in ("tuberlin", "domainnet"):
+        return values
+    published = paper_recipes.defaults(method, view, domains)["options"]
+    return {**values, "options": {**values["options"], **{name: published[name] for name in WEIGHTS}}}
 
 
 def seeded(spec: TrainSpec, seeds: tuple[int, ...]) -> Runs:
@@ -167,7 +173,7 @@ class Embedded(Tier):
         self, method: str, view: str, domains: tuple[str, ...], gallery: str, paper_split: str = "", made_by: str = ""
     ) -> dict[str, Any]:
         values = {"dataset": f"emoji-{view}", "split": "emoji", **frozen_defaults(method, made_by=made_by)}
-        values = with_options(values, published_weights(method, view, domains))
+        values = with_published_weights(values, method, view, domains)
         # A quarter of each seen class's Real images is held out (DomainNet: 8% of some 500; here a class has about
         # nine, and 8% would be less than one).
         return values | ({"gallery_held_out": 0.25} if view == "domainnet" else {})
@@ -194,7 +200,7 @@ class Real(Tier):
         self, method: str, view: str, domains: tuple[str, ...], gallery: str, paper_split: str = "", made_by: str = ""
     ) -> dict[str, Any]:
         values = frozen_defaults(method, real=True, made_by=made_by)
-        values = with_options(values, published_weights(method, view, domains))
+        values = with_published_weights(values, method, view, domains)
         if view == "sketchy":
             return {"dataset": "sketchy25", "split": "sketchy_yelamarthi", **values}
         if "recipe" in values:

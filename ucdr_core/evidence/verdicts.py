@@ -68,5 +68,5 @@ TRAINED = {"frozen": "on a frozen trunk", "last-blocks": "with the last blocks t
 
 def setting(specs: Iterable[TrainSpec], tier: str) -> str:
     """How the runs were made, in the words that a verdict carries: "on a frozen trunk, embedded data"."""
-    regimes = {spec.features.get("regime", spec.regime) if spec.features else spec.regime for spec in specs}
+    regimes = {spec.features.get("regime", spec.regime) for spec in specs}
     return f"{' or '.join(words for regime, words in TRAINED.items() if regime in regimes)}, {DATA[tier]}"
