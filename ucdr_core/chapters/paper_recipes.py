@@ -780,6 +780,7 @@ def listing(_: Any = None) -> Listing:
         ("Method", "Values", "Where", "Source"),
         tuple(rows),
         "From `ucdr_core/chapters/paper_recipes.py`; a row of a table keeps what makes it that row.",
+        text_columns=4,
     )
 
 
@@ -792,6 +793,7 @@ def lacking(_: Any = None) -> Listing:
         ("Method", "What"),
         LACKING,
         "From `ucdr_core/chapters/paper_recipes.py`.",
+        text_columns=2,
     )
 
 

@@ -92,7 +92,7 @@ class Table:
 
 @dataclass(frozen=True, eq=False)
 class Listing:
-    """A table whose cells are text as they stand."""
+    """A table whose cells are text as they stand; the columns after the first `text_columns` are set as numbers."""
 
     paper: str
     name: str
@@ -101,6 +101,7 @@ class Listing:
     rows: tuple[tuple[str, ...], ...]
     footer: str
     runs: Runs = ()
+    text_columns: int = 1
 
 
 @dataclass(frozen=True, eq=False)

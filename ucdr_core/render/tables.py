@@ -67,7 +67,7 @@ def render_listing(table: Listing, tier: str = "embedded") -> Rendered:
     """A listing as it stands."""
     lines = ["|".join(["", *row, ""]) for row in table.rows]
     label = _label(f"{table.paper}-{table.name}", tier)
-    return Rendered(_markdown(label, table.caption, list(table.header), lines, table.footer, numbers_from=1))
+    return Rendered(_markdown(label, table.caption, list(table.header), lines, table.footer, table.text_columns))
 
 
 def render_computed(table: Computed, store: Store, tier: str = "embedded") -> Rendered:

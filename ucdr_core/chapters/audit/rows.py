@@ -724,7 +724,7 @@ def differences(tier: Tier) -> Differences:
         "audit",
         "differences",
         f"Paper and code. The effect is ours with the switch less ours without it, {tier.title}, Sketchy; "
-        "bootstrap over seeds and queries of the fixed split.",
+        "bootstrap over seeds, the classes of the fixed split, and their queries.",
         tuple(rows),
     )
 
