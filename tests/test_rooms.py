@@ -20,7 +20,7 @@ def test_arrows_point_down():
 
 def test_the_root_holds_rooms_not_modules():
     modules = {path.stem for path in paths.PACKAGE.glob("*.py")}
-    assert modules == {"__init__", "__main__", "paths", "device", "progress"}
+    assert modules == {"__init__", "__main__", "paths", "device", "progress", "files", "documents", "options"}
 
 
 def test_figure_primitives_know_no_paper():

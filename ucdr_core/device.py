@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import torch
 from torch import distributed
+
+from ucdr_core.options import OptionError
+
+
+def usable(device: str, processes: int = 1) -> str:
+    """The device, where this machine has it, and as many as `processes` need.  Raises OptionError naming those it
+    has."""
+    count = torch.cuda.device_count()
+    known = ["cpu", *(["cuda"] if count else []), *(f"cuda:{number}" for number in range(count))]
+    if device not in known:
+        hint = "; --device cpu trains without one" if re.fullmatch(r"cuda(:\d+)?", device) else ""
+        raise OptionError(f"device {device!r} is not on this machine, which has {', '.join(known)}{hint}")
+    if device.startswith("cuda") and processes > count:
+        raise OptionError(f"{processes} processes train on a GPU each, and this machine has {count}")
+    return device
 
 
 def to_device(array: np.ndarray, device: torch.device | str, dtype: torch.dtype | None = None) -> torch.Tensor:

@@ -5,7 +5,9 @@ Notebooks, nbval and papermill start in different folders, so nothing is relativ
 
 from __future__ import annotations
 
+import errno
 import os
+from itertools import count
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
@@ -14,12 +16,15 @@ WEB = PACKAGE / "apps" / "web"  # scripts and style of the doodle page
 
 
 def home() -> Path:
-    """Folder for runs, caches and drawn splits: $UCDR_HOME, else `.ucdr` in the repository, else `~/.cache/ucdr`."""
+    """Folder for runs, caches and drawn splits: $UCDR_HOME, else `.ucdr` in the repository, else `~/.cache/ucdr`.
+
+    Raises FileNotFoundError where that names no place, as `~nobody/x` does.
+    """
     if os.environ.get("UCDR_HOME"):
-        return Path(os.environ["UCDR_HOME"]).expanduser().resolve()
+        return resolved(os.environ["UCDR_HOME"])
     if (REPOSITORY / "pyproject.toml").exists():
         return REPOSITORY / ".ucdr"
-    return Path.home() / ".cache" / "ucdr"
+    return resolved("~/.cache/ucdr")
 
 
 def runs() -> Path:
@@ -37,7 +42,7 @@ def indexes() -> Path:
 
 def data(name: str) -> Path:
     """Folder of a data set that is not embedded: $UCDR_DATA/name, else ~/data/name."""
-    return Path(os.environ.get("UCDR_DATA") or "~/data").expanduser().resolve() / name
+    return resolved(os.environ.get("UCDR_DATA") or "~/data") / name
 
 
 def drawn_splits() -> Path:
@@ -47,3 +52,16 @@ def drawn_splits() -> Path:
 def run_notebook() -> Path:
     """The papermill template of one run."""
     return PACKAGE / "apps" / "run.ipynb"
+
+
+def resolved(path: str | Path) -> Path:
+    """The absolute path, `~` and links followed.  Raises FileNotFoundError for an unknown user or a circle of links."""
+    try:
+        return Path(path).expanduser().resolve()
+    except RuntimeError as error:
+        raise FileNotFoundError(errno.ENOENT, f"it names no place ({error})", str(path)) from error
+
+
+def numbered(path: Path) -> Path:
+    """The first of `path.1`, `path.2`, ... that is free: where something is set aside and nothing is replaced."""
+    return next(free for number in count(1) if not os.path.lexists(free := path.with_name(f"{path.name}.{number}")))

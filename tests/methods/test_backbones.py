@@ -63,6 +63,72 @@ def test_weights_that_do_not_fit_are_named(tmp_path, content):
         backbones.trunk("efficientnet_lite0", path)
 
 
+@pytest.fixture(scope="module")
+def lite0():
+    torch.manual_seed(1)
+    return backbones.BACKBONES["efficientnet_lite0"].create(False).state_dict()
+
+
+@pytest.mark.parametrize(
+    "name, value, message",
+    [
+        ("conv_stem.weight", float("nan"), "conv_stem.weight holds numbers that no weights have"),
+        ("conv_stem.weight", float("inf"), "conv_stem.weight holds"),
+        ("classifier.bias", -1e30, "classifier.bias holds"),
+        ("bn1.running_var", -1.0, "negative variance"),
+        ("bn2.bias", float("-inf"), "bn2.bias holds"),
+        ("conv_head.weight", 0.0, "one map for every picture"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["pth", "safetensors"])
+def test_weights_that_no_training_gives_are_refused(lite0, tmp_path, name, value, message, kind):
+    damaged, path = {**lite0, name: torch.full_like(lite0[name], value)}, tmp_path / f"w.{kind}"
+    (torch.save if kind == "pth" else save_file)(damaged, path)
+    with pytest.raises(backbones.WeightsError, match=message) as refused:
+        backbones.trunk("efficientnet_lite0", path)
+    assert str(path) in str(refused.value) and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda state: [1, 2],
+        lambda state: None,
+        lambda state: torch.zeros(3),
+        lambda state: {"state_dict": state},
+        lambda state: {**state, "epoch": 3},
+        lambda state: {**state, "conv_stem.weight": state["conv_stem.weight"][:1]},
+        lambda state: {**state, "conv_stem.weight": state["conv_stem.weight"].to(torch.complex64)},
+    ],
+    ids=["list", "none", "tensor", "nested", "number", "shape", "complex"],
+)
+def test_weights_of_another_kind_are_refused_in_one_line(lite0, tmp_path, other):
+    torch.save(other(lite0), tmp_path / "w.pth")
+    with pytest.raises(backbones.WeightsError, match="w.pth holds no state dict") as refused:
+        backbones.trunk("efficientnet_lite0", tmp_path / "w.pth")
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("kind", ["pth", "safetensors"])
+def test_a_cut_weights_file_is_refused(lite0, tmp_path, kind):
+    path = tmp_path / f"w.{kind}"
+    (torch.save if kind == "pth" else save_file)(lite0, path)
+    content = path.read_bytes()
+    for share in (0, 0.001, 0.5, 0.999):
+        path.write_bytes(content[: int(share * len(content))])
+        with pytest.raises(backbones.WeightsError, match=f"w.{kind}"):
+            backbones.trunk("efficientnet_lite0", path)
+    with pytest.raises(backbones.WeightsError, match="there is no weights file"):
+        backbones.trunk("efficientnet_lite0", tmp_path)
+
+
+def test_weights_whose_maps_half_precision_cannot_hold_are_refused(tmp_path):
+    state = backbones.BACKBONES["se_resnet50"].create(False).state_dict()
+    save_file({**state, "layer4.2.bn3.weight": torch.full((2048,), 1e7)}, tmp_path / "w.safetensors")
+    with pytest.raises(backbones.WeightsError, match="not finite in half precision"):
+        backbones.trunk("se_resnet50", tmp_path / "w.safetensors")
+
+
 def test_weights_with_code_in_them_are_refused(tmp_path):
     class Evil:
         def __reduce__(self):

@@ -13,7 +13,7 @@ from torch.nn import functional
 from ucdr_core.chapters.strad.rows import EARLIER_CODE
 from ucdr_core.methods import METHODS, cmt, san, siamese, strad
 from ucdr_core.methods.base import Batch
-from ucdr_core.methods.losses import cosine_distance, kl_to_standard_normal
+from ucdr_core.methods.losses import cosine_distance, kl_to_standard_normal, weight_norms
 from ucdr_core.retrieval import evaluate, metrics
 
 NOT_USED = {"d3shape.": "of shapes in three dimensions, which the book does not search"}
@@ -61,7 +61,7 @@ def test_siameses_losses(arrays):
 def test_the_regulariser_sums_the_norms_of_weights(arrays):
     module = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)).double()
     load(module, arrays, "reg.w.", of_layers({"0": "0", "1": "1", "2": "2"}, "weight", "bias"))
-    penalty = METHODS["siamese"].Options().weight_norms * siamese.weight_norms(module)
+    penalty = METHODS["siamese"].Options().weight_norms * weight_norms(module)
     close(penalty, arrays["reg.out.l2_weight1e-4"])
     penalty.backward()
     close(module[0].weight.grad, arrays["reg.grad.l2.0_weight"])

@@ -124,8 +124,31 @@ def test_classes_with_one_vector_are_named():
         ("missing.txt", None, "no word vectors at"),
         ("x.pkl", b"", "read from"),
         ("x.npz", b"PK", "no readable .npz"),
-        ("x.bin", b"2 4\nab 123", "ends in the middle"),
+        ("x.bin", b"1 4\ncat " + bytes(15), "ends in the middle"),
+        ("x.bin", b"", "no readable .bin"),
+        ("x.bin", b"2 4\ncat 123", "too short"),
+        ("x.bin", b"1000000000000 1000000000000\n", "too short"),
+        ("x.bin", b"-1 4\n" + bytes(99), "too short"),
+        ("x.bin", b"1 0\ncat ", "too short"),
+        ("x.bin", b"2 1\ncat " + struct.pack("<f", 1) + b"cat " + struct.pack("<f", 2), "two vectors"),
+        ("x.bin", b"1 1\ncat " + struct.pack("<f", float("nan")), "'cat' holds nan"),
         ("x.txt", b"cat 1 two\n", "no readable .txt"),
+        ("x.txt", b"", "is empty"),
+        ("x.txt", b"dog 1 2\ncat 1\n", "'cat' has 1 numbers, where the first line says 2"),
+        ("x.txt", b"dog 1 2\ncat 1 2 3\n", "'cat' has 3 numbers"),
+        ("x.txt", b"cat\n", "'cat' has 0 numbers"),
+        ("x.txt", b"cat 1 nan\n", "'cat' holds nan"),
+        ("x.txt", b"cat 1 inf\n", "'cat' holds inf"),
+        ("x.txt", b"cat 1 1e30\n", "'cat' holds 1e"),
+        ("x.txt", b"cat 1 2\ncat 1 3\n", "'cat' has two vectors"),
+        ("x.txt", b"dog 1 2\n\xff\xfe 1 2\n", "no readable .txt"),
+        ("x.txt", b"\x1f\x8b\x08\x00 compressed", "no readable .txt"),
+        ("x.vec", b"3 2\ncat 1 2\n", "1 vectors, where its first line says 3"),
+        ("x.vec", b"1 3\ncat 1 2\n", "'cat' has 2 numbers"),
+        ("x.txt.gz", b"\x1f\x8b", "unpack it first"),
+        ("x.npz", b"", "no readable .npz"),
+        ("\0.txt", None, "names no file"),
+        ("x" * 300 + ".txt", None, "names no file"),
     ],
 )
 def test_broken_files_are_named(tmp_path, name, content, message):
@@ -133,6 +156,65 @@ def test_broken_files_are_named(tmp_path, name, content, message):
         (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=message):
         semantics.class_vectors(["cat"], tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "words, vectors, message",
+    [
+        (["cat", "cat"], [[1.0, 2], [1, 3]], "two vectors"),
+        (["cat", "dog"], [[1.0, np.nan], [1, 3]], "'cat' holds nan"),
+        (["cat"], [[1.0], [2]], "do not match"),
+        (["cat"], [1.0], "do not match"),
+        ([], np.zeros((0, 3)), "do not match"),
+        ([["cat"]], [[1.0]], "do not match"),
+        ([1, 2], [[1.0], [2]], "must be text"),
+        (["cat"], [["1"]], "must be text and vectors numbers"),
+        (["cat"], [[1j]], "must be text and vectors numbers"),
+        (["cat"] * 300_000, np.zeros((300_000, 200)), "unpacks from"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_arrays_that_are_no_vectors_are_named(tmp_path, words, vectors, message):
+    np.savez_compressed(tmp_path / "x.npz", words=np.array(words), vectors=np.array(vectors))
+    with pytest.raises(DataError, match=message):
+        semantics.class_vectors(["cat"], tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("name", ["glove.txt", "fasttext.vec", "w2v.bin", "own.npz"])
+def test_a_damaged_file_is_read_as_it_is_or_refused(files, name):
+    """Cut anywhere, or a bit flipped anywhere: vectors, or a DataError."""
+    folder, _ = files
+    content = (folder / name).read_bytes()
+    for place in range(0, len(content), max(1, len(content) // 60)):
+        for damaged in (content[:place], content[:place] + bytes([content[place] ^ 8]) + content[place + 1 :]):
+            (folder / name).write_bytes(damaged)
+            try:
+                assert np.isfinite(semantics.class_vectors(["sea_horse", "cow"], folder / name)).all()
+            except DataError as error:
+                assert "\n" not in str(error)
+
+
+def test_a_folder_and_a_missing_file_have_no_digest(tmp_path):
+    (tmp_path / "x.txt").mkdir()
+    with pytest.raises(DataError, match="a folder is at"):
+        semantics.class_vectors(["cat"], tmp_path / "x.txt")
+    with pytest.raises(DataError, match="cannot be read"):
+        semantics.digest(tmp_path / "x.txt")
+    with pytest.raises(DataError, match="names no file"):
+        semantics.digest("~nobody-of-this-name/x.txt")
+
+
+def test_a_word_with_spaces_in_it_is_another_word(tmp_path):
+    """GloVe 840B has "at name@domain.com 0.1 ..."."""
+    (tmp_path / "x.txt").write_text("dog 1 2\ncat name@domain.com 5 6\ncat 3 4\n")
+    np.testing.assert_array_equal(semantics.class_vectors(["cat"], tmp_path / "x.txt"), [[3, 4]])
+
+
+def test_a_vector_without_direction_is_not_normalised(random):
+    with pytest.raises(DataError, match="class 1 of 1 is the mean of all"):
+        semantics.prepare(random.standard_normal((1, 4)))
+    with pytest.raises(DataError, match="class 2 of 2 is zero"):
+        semantics.prepare(np.array([[1.0, 2], [0, 0]]), centre=False)
 
 
 def test_pickled_vectors_are_not_read(tmp_path):

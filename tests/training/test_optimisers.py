@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ucdr_core.methods.base import from_mapping
+from ucdr_core.options import from_mapping
 from ucdr_core.training.batches import Batches
 from ucdr_core.training.loop import Recipe, Stepper, Together, fit
 from ucdr_core.training.prepare import prepare

@@ -1,6 +1,6 @@
 """Methods by name.  To add one: its file, and a line here."""
 
-from ucdr_core.methods.base import Batch, Method, OptionError, from_mapping
+from ucdr_core.methods.base import Batch, Method
 from ucdr_core.methods.cmt import CMT
 from ucdr_core.methods.content_style import ContentStyle
 from ucdr_core.methods.cumix import CuMix
@@ -23,6 +23,7 @@ from ucdr_core.methods.stl import STL
 from ucdr_core.methods.strad import STRAD
 from ucdr_core.methods.xu2019 import Xu2019
 from ucdr_core.methods.zsih import ZSIH
+from ucdr_core.options import OptionError, from_mapping
 
 METHODS: dict[str, type[Method]] = {
     "snmpnet": SnMpNet,

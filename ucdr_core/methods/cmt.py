@@ -14,7 +14,8 @@ from torch import nn
 from torch.nn import functional
 
 from ucdr_core.methods.base import Batch, SemanticSides, Sides
-from ucdr_core.methods.siamese import weight_norms
+from ucdr_core.methods.losses import weight_norms
+from ucdr_core.options import Weight, Width
 
 
 def regression_loss(made: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
@@ -25,9 +26,9 @@ def regression_loss(made: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
 class CMT(SemanticSides):
     @dataclass(frozen=True)
     class Options:
-        hidden: int = 500
+        hidden: Width = 500
         batch_norm: bool = True  # before the tanh (code); the paper has none
-        weight_norms: float = 5e-5  # (code)
+        weight_norms: Weight = 5e-5  # (code)
 
     def __init__(self, upper: nn.Module, channels: int, class_vectors: torch.Tensor, options: Options):
         super().__init__(upper, channels, class_vectors, options)

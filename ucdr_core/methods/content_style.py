@@ -21,19 +21,20 @@ from torch.nn import functional
 
 from ucdr_core.methods.base import Batch, Method, Sides, by_side, mlp, scaled_features
 from ucdr_core.methods.losses import reverse_gradient
+from ucdr_core.options import Weight, Width
 
 
 class ContentStyle(Method):
     @dataclass(frozen=True)
     class Options:
-        dim: int = 200  # of content
+        dim: Width = 200  # of content
         # Small: a style that is wide enough decodes the whole feature, and the content is not needed.
-        style_dim: int = 200
-        hidden: int = 512
-        weight_self: float = 1.0  # a sample from its own content and style
-        weight_cross: float = 1.0  # a photo from the content of a sketch of its class, and the other way round
-        weight_class: float = 1.0
-        weight_domain: float = 0.1
+        style_dim: Width = 200
+        hidden: Width = 512
+        weight_self: Weight = 1.0  # a sample from its own content and style
+        weight_cross: Weight = 1.0  # a photo from the content of a sketch of its class, and the other way round
+        weight_class: Weight = 1.0
+        weight_domain: Weight = 0.1
         distance: Literal["euclidean", "cosine"] = "euclidean"
 
     batches = "pairs"

@@ -7,7 +7,7 @@ mixed at the input, and on samples mixed at g.  No attention.  Retrieval by Eucl
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from ucdr_core.methods.base import Batch, Encoder, Method
 from ucdr_core.methods.losses import Mixing, cosine_logits, draw_mixing, mixing_schedule, soft_cross_entropy
+from ucdr_core.options import Positive, Range, Weight, Width
 
 
 def unit_vector_logits(f: torch.Tensor, class_vectors: torch.Tensor) -> torch.Tensor:
@@ -26,15 +27,15 @@ def unit_vector_logits(f: torch.Tensor, class_vectors: torch.Tensor) -> torch.Te
 class CuMix(Method):
     @dataclass(frozen=True)
     class Options:
-        eta_image: float = 0.001  # weight of input-level mixing (mvp18/UCDR)
-        eta_feature: float = 2.0  # weight of feature-level mixing (mvp18/UCDR)
-        beta: float = 1.0
-        mixup_step: int = 2
+        eta_image: Weight = 0.001  # weight of input-level mixing (mvp18/UCDR)
+        eta_feature: Weight = 2.0  # weight of feature-level mixing (mvp18/UCDR)
+        beta: Positive = 1.0
+        mixup_step: Annotated[int, Range(0, 1 << 20)] = 2
         # cosine: SnMpNet's version (mvp18/UCDR); product: CuMix's own code, which normalises the class vectors alone
         logits: Literal["cosine", "product"] = "cosine"
-        temperature: float = 1.0  # of the cosine
+        temperature: Positive = 1.0  # of the cosine
         distance: Literal["euclidean", "cosine"] = "euclidean"
-        adapter_rank: int = 32  # frozen regime only
+        adapter_rank: Width = 32  # frozen regime only
 
     uses_class_vectors = True
 

@@ -9,7 +9,7 @@ ShivaKrishnaM/ZS-SBIR.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from ucdr_core.methods.base import Batch, Method, by_side, fixed_latents, mean_decoded, scaled_features
 from ucdr_core.methods.losses import dropout, kl_to_standard_normal, standard_normal
+from ucdr_core.options import Range, ShareBelow1, Weight, Width
 
 
 def _hidden(inputs: int, outputs: int) -> nn.Sequential:
@@ -28,17 +29,18 @@ def _hidden(inputs: int, outputs: int) -> nn.Sequential:
 class CVAE(Method):
     @dataclass(frozen=True)
     class Options:
-        hidden: int = 4096  # the encoder's first layer; its second and the decoders' hidden layers have half of it
-        latent: int = 1024
-        dropout: float = 0.3  # after the encoder's first layer
+        # The encoder's first layer; its second and the decoders' hidden layers have half of it.
+        hidden: Annotated[int, Range(2, 1 << 14)] = 4096
+        latent: Width = 1024
+        dropout: ShareBelow1 = 0.3  # after the encoder's first layer
         # The image's error is a mean over the feature's dimensions, the KL a sum over the latent's (code): at these
         # weights the KL outweighs what a decoder of variance 1 asks for by half of the feature's dimension.
-        weight_kl: float = 1.0
-        weight_sketch: float = 10.0
+        weight_kl: Weight = 1.0
+        weight_sketch: Weight = 10.0
         # Of z while training: drawn for each sample, or one draw for the whole batch (code).
         noise: Literal["paper", "code"] = "paper"
         pairs: Literal["own", "class"] = "own"  # see `Batches`
-        samples: int = 100
+        samples: Annotated[int, Range(1, 10_000)] = 100
 
     distance = "cosine"
     batches = "pairs"

@@ -13,6 +13,7 @@ from torch import nn
 
 from ucdr_core.methods.base import Batch, SemanticSides, Sides
 from ucdr_core.methods.losses import cosine_logits
+from ucdr_core.options import Weight
 
 
 def rank_loss(cosines: torch.Tensor, labels: torch.Tensor, margin: float) -> torch.Tensor:
@@ -27,7 +28,7 @@ def rank_loss(cosines: torch.Tensor, labels: torch.Tensor, margin: float) -> tor
 class DeViSE(SemanticSides):
     @dataclass(frozen=True)
     class Options:
-        margin: float = 0.1
+        margin: Weight = 0.1
 
     def __init__(self, upper: nn.Module, channels: int, class_vectors: torch.Tensor, options: Options):
         super().__init__(upper, channels, class_vectors, options)

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from ucdr_core.methods.base import Batch, Encoder, FullyConnected, Method, Sides
 from ucdr_core.methods.losses import cosine_distance, dropout, reverse_gradient, triplet_loss
+from ucdr_core.options import Positive, ShareBelow1, Weight, Width
 
 
 def ramp(iteration: int) -> float:
@@ -56,25 +57,25 @@ def _over_other_classes(logits: np.ndarray) -> np.ndarray:
 class Doodle(Method):
     @dataclass(frozen=True)
     class Options:
-        dim: int = 256  # D (the code's default; SnMpNet lists 300)
+        dim: Width = 256  # D (the code's default; SnMpNet lists 300)
         attention: bool = True
         shared: bool = False  # one network for both domains (SnMpNet's rows Doodle-Single and SE-Single)
-        weight_triplet: float = 1.0  # alpha_1 to alpha_3 of equation 4, equal in the paper
-        weight_domain: float = 1.0
-        weight_semantic: float = 1.0
-        margin: float = 1.0  # mu of equation 1
+        weight_triplet: Weight = 1.0  # alpha_1 to alpha_3 of equation 4, equal in the paper
+        weight_domain: Weight = 1.0
+        weight_semantic: Weight = 1.0
+        margin: Weight = 1.0  # mu of equation 1
         # paper: lambda_d by iteration; code: by the batch's place in its epoch, so off anew each epoch
         ramp: Literal["paper", "code"] = "paper"
-        reversal: float = 0.5  # lambda_s
+        reversal: Weight = 0.5  # lambda_s
         semantic_form: Literal["paper", "code"] = "paper"  # equation 3 divides by three; the code does not
         decoder_layers: Literal[2, 3] = 3  # the code has 2
-        dropout: float = 0.5  # in the two heads (code)
+        dropout: ShareBelow1 = 0.5  # in the two heads (code)
         # relative: the sampler of SnMpNet's rows of this method; uniform: every photo of another class is as likely
         negatives: Literal["semantic", "relative", "uniform"] = "semantic"
-        negative_scale: float = 0.1  # of the semantic ones (code)
+        negative_scale: Positive = 0.1  # of the semantic ones (code)
         distance: Literal["euclidean", "cosine"] = "euclidean"
         fully_connected: bool = False  # VGG-16's own layers between attention and embedding, as in the code
-        adapter_rank: int = 32  # frozen regime only
+        adapter_rank: Width = 32  # frozen regime only
 
     batches = "triplets"
     uses_class_vectors = True

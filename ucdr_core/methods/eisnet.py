@@ -24,6 +24,7 @@ from torch.nn import functional
 from ucdr_core.device import to_device
 from ucdr_core.methods.base import Batch, Encoder, Method
 from ucdr_core.methods.losses import cosine_logits
+from ucdr_core.options import Count, Positive, Share, Weight, Width
 
 
 def draw_shuffled(count: int, share: float, random: np.random.Generator) -> np.ndarray:
@@ -157,19 +158,19 @@ class EISNet(Method):
     class Options:
         # Values of mvp18/UCDR and of EISNet's run on PACS; the defaults of EISNet's options are a margin of 0.2, 5
         # negatives, a queue of 4,096 and a weight of 0.1.
-        weight_jigsaw: float = 0.7
-        weight_triplet: float = 0.5
-        jigsaw_share: float = 0.1  # of the samples get one of 31 orders; the first shows the picture as it is
-        margin: float = 2.0
-        negatives: int = 256  # of a pair, at most
-        queue: int = 1024
-        momentum: float = 0.999  # both codes write it into the function
+        weight_jigsaw: Weight = 0.7
+        weight_triplet: Weight = 0.5
+        jigsaw_share: Share = 0.1  # of the samples get one of 31 orders; the first shows the picture as it is
+        margin: Weight = 2.0
+        negatives: Count = 256  # of a pair, at most
+        queue: Count = 1024
+        momentum: Share = 0.999  # both codes write it into the function
         # A pair without a semi-hard negative: UCDR draws from all negatives, EISNet drops it (and stops with an error
         # where none is left).
         without_semi_hard: Literal["random", "drop"] = "random"
-        temperature: float = 1.0  # SnMpNet's cosine cross-entropy, which has none
+        temperature: Positive = 1.0  # SnMpNet's cosine cross-entropy, which has none
         distance: Literal["euclidean", "cosine"] = "euclidean"
-        adapter_rank: int = 32  # frozen regime only
+        adapter_rank: Width = 32  # frozen regime only
 
     uses_class_vectors = True
     wants_jigsaw = True

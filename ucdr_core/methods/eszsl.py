@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
+from typing import Annotated
 
 import torch
 from torch import nn
 
 from ucdr_core.methods.base import LinearMaps
+from ucdr_core.options import Positive, Range
 
 
 def solve(x: torch.Tensor, labels: torch.Tensor, s: torch.Tensor, gamma: float, penalty: float) -> torch.Tensor:
@@ -35,7 +37,7 @@ class ESZSL(LinearMaps):
     @dataclass(frozen=True)
     class Options:
         shared: bool = False  # one V for both domains
-        grid: tuple[float, ...] = (0.01, 0.1, 1.0, 10.0)  # of gamma and lambda
+        grid: Annotated[tuple[Positive, ...], Range(1, 100)] = (0.01, 0.1, 1.0, 10.0)  # of gamma and lambda
 
     def __init__(self, upper: nn.Module, channels: int, class_vectors: torch.Tensor, options: Options):
         super().__init__(upper, channels, class_vectors, options)

@@ -184,6 +184,16 @@ def standard_normal(like: torch.Tensor, random: np.random.Generator) -> torch.Te
     return to_device(random.standard_normal(tuple(like.shape)), like.device, like.dtype)
 
 
+def weight_norms(module: nn.Module) -> torch.Tensor:
+    """The sum of the Euclidean norms (not squared) of all trained weights, those of batch normalisation too, biases
+    not; a scalar.
+
+    Source: the public code Jiangtong-Li/ZS-SBIR, for Siamese, SaN and CMT.
+    """
+    named = module.named_parameters()
+    return sum(value.norm() for name, value in named if value.requires_grad and name.endswith("weight"))
+
+
 def draw_latents(mean: torch.Tensor, log_variance: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
     """z ~ N(mu, sigma), (B, d), through which the gradient reaches mu (B, d) and log sigma^2 (B, d).
 

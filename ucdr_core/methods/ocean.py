@@ -18,18 +18,19 @@ from torch.nn import functional
 
 from ucdr_core.methods.base import Batch, Encoder, Method, mlp
 from ucdr_core.methods.losses import adversarial_terms, classification_loss, cosine_loss
+from ucdr_core.options import Weight, Width
 
 
 class OCEAN(Method):
     @dataclass(frozen=True)
     class Options:
-        dim: int = 512  # D
-        hidden: int = 512
-        weight_class: float = 1.0
-        weight_semantic: float = 1.0
-        weight_cycle: float = 1.0
-        weight_adversarial: float = 0.1
-        adapter_rank: int = 32  # frozen regime only
+        dim: Width = 512  # D
+        hidden: Width = 512
+        weight_class: Weight = 1.0
+        weight_semantic: Weight = 1.0
+        weight_cycle: Weight = 1.0
+        weight_adversarial: Weight = 0.1
+        adapter_rank: Width = 32  # frozen regime only
 
     distance = "cosine"
     batches = "pairs"

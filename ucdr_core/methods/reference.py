@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ucdr_core.methods.base import Method, pooled
+from ucdr_core.options import Weight
 
 
 class Chance(Method):
@@ -56,7 +57,7 @@ class FrozenWhitened(FrozenCentred):
 
     @dataclass(frozen=True)
     class Options:
-        shrinkage: float = 1.0  # 0: plain whitening; the larger, the closer to centring alone
+        shrinkage: Weight = 1.0  # 0: plain whitening; the larger, the closer to centring alone
 
     def transform_test_embeddings(self, queries: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         queries, gallery = super().transform_test_embeddings(queries, gallery)

@@ -7,11 +7,13 @@ closed form.  One W for sketches and one for photos; compared by the cosine of W
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import nn
 
 from ucdr_core.methods.base import LinearMaps
+from ucdr_core.options import Positive, Range
 
 
 class Sylvester:
@@ -36,7 +38,7 @@ class Sylvester:
 class SAE(LinearMaps):
     @dataclass(frozen=True)
     class Options:
-        grid: tuple[float, ...] = (0.001, 0.01, 0.1, 1.0)  # of lambda
+        grid: Annotated[tuple[Positive, ...], Range(1, 100)] = (0.001, 0.01, 0.1, 1.0)  # of lambda
 
     def __init__(self, upper: nn.Module, channels: int, class_vectors: torch.Tensor, options: Options):
         super().__init__(upper, channels, class_vectors, options)

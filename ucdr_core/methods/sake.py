@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from ucdr_core.device import share_of_batch, to_device
 from ucdr_core.methods.base import Batch, Encoder, Method, pooled
+from ucdr_core.options import Weight, Width
 
 
 class Indicator:
@@ -120,18 +121,18 @@ def preservation_loss(
 class SAKE(Method):
     @dataclass(frozen=True)
     class Options:
-        dim: int = 512  # D; the code trains with 512, and its test script expects 64
+        dim: Width = 512  # D; the code trains with 512, and its test script expects 64
         indicator: bool = True  # False: "w/o label"
         # Of the projection and the student: "svd" is SAKE's.  "random": UCDR's network w/o label has lost it.
         start: Literal["svd", "random"] = "svd"
         # "margin": Euclidean-margin softmax, an option of the code that is off there and on in UCDR's options.
         classifier: Literal["linear", "margin"] = "linear"
-        weight_teacher: float = 1.0  # lambda_SAKE
-        teacher_scale: float = 1.0  # lambda_KD, of the teacher's logits
+        weight_teacher: Weight = 1.0  # lambda_SAKE
+        teacher_scale: Weight = 1.0  # lambda_KD, of the teacher's logits
         # Of the WordNet similarity of the sample's class to each ImageNet class, which is added to the teacher's
         # logits; 0 does without WordNet.
-        weight_similarity: float = 0.3
-        adapter_rank: int = 32  # frozen regime only
+        weight_similarity: Weight = 0.3
+        adapter_rank: Width = 32  # frozen regime only
 
     distance = "cosine"
     wants_teacher = True

@@ -8,14 +8,14 @@ Jiangtong-Li/ZS-SBIR.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import nn
 
 from ucdr_core.methods.base import Batch, Method
-from ucdr_core.methods.losses import triplet_loss
-from ucdr_core.methods.siamese import weight_norms
+from ucdr_core.methods.losses import triplet_loss, weight_norms
+from ucdr_core.options import Range, Weight, Width
 
 
 def unit(x: torch.Tensor) -> torch.Tensor:
@@ -34,12 +34,14 @@ def squared_triplet_loss(
 class SaN(Method):
     @dataclass(frozen=True)
     class Options:
-        dim: int = 256
-        filter_px: int = 15  # of the first convolution, at 225 px
-        width: int = 64  # filters of the first convolution; the others have 2, 4, 4, 4 and 8 times as many
-        map_px: int = 7  # side of the map that the sixth convolution sees whole at 225 px; 1: any map, pooled whole
-        margin: float = 0.05  # the code's default; its scripts have 0.1 to 1, most often 0.3
-        weight_norms: float = 1e-4  # (code)
+        dim: Width = 256
+        filter_px: Annotated[int, Range(1, 225)] = 15  # of the first convolution, at 225 px
+        # Filters of the first convolution; the others have 2, 4, 4, 4 and 8 times as many.
+        width: Annotated[int, Range(1, 1024)] = 64
+        # Side of the map that the sixth convolution sees whole at 225 px; 1: any map, pooled whole.
+        map_px: Annotated[int, Range(1, 64)] = 7
+        margin: Weight = 0.05  # the code's default; its scripts have 0.1 to 1, most often 0.3
+        weight_norms: Weight = 1e-4  # (code)
         # "zero": strokes on zero, since the original subtracts the mean drawing, which is nearly white.  "white":
         # pixels as they come (code), with which all features are alike at first.
         ground: Literal["zero", "white"] = "zero"

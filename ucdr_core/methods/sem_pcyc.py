@@ -27,6 +27,7 @@ from torch.nn.functional import cross_entropy, l1_loss, mse_loss
 
 from ucdr_core.methods.base import Batch, SemanticSides, Sides, mlp, scaled_features
 from ucdr_core.methods.losses import adversarial_terms, dropout
+from ucdr_core.options import Share, ShareBelow1, Weight, Width
 
 
 def group_sparsity(weight: torch.Tensor) -> torch.Tensor:
@@ -103,19 +104,19 @@ class SEMPCYC(SemanticSides):
     class Options:
         """Weights are the code's."""
 
-        dim: int = 64  # M, of the semantic space (the code's default is 128)
-        weight_semantic: float = 10.0  # of the cycle, class and regression losses in each space, ...
-        weight_sketch: float = 10.0
-        weight_photo: float = 10.0
-        weight_cycle: float = 1.0  # ... and of their sums
-        weight_class: float = 1.0
-        weight_regression: float = 0.1
-        weight_adversarial: float = 1.0
-        weight_sparsity: float = 1e-3
-        dropout: float = 0.5  # in the generators
+        dim: Width = 64  # M, of the semantic space (the code's default is 128)
+        weight_semantic: Weight = 10.0  # of the cycle, class and regression losses in each space, ...
+        weight_sketch: Weight = 10.0
+        weight_photo: Weight = 10.0
+        weight_cycle: Weight = 1.0  # ... and of their sums
+        weight_class: Weight = 1.0
+        weight_regression: Weight = 0.1
+        weight_adversarial: Weight = 1.0
+        weight_sparsity: Weight = 1e-3
+        dropout: ShareBelow1 = 0.5  # in the generators
         classifier: Literal["random", "trained"] = "random"  # in the code they are drawn and never trained
-        noise: float = 0.3  # deviation, on what the critics see
-        softness: float = 0.3  # of the targets: U(0.7, 1) and U(0, 0.3)
+        noise: Weight = 0.3  # deviation, on what the critics see
+        softness: Share = 0.3  # of the targets: U(0.7, 1) and U(0, 0.3)
         soft_for: Literal["both", "critic"] = "both"  # whose targets are soft; in the code the generators' too
         # Of critics and auto-encoder.  sgd: momentum 0.9 and the recipe's rate, times 100 for the auto-encoder (code).
         critic_optimiser: Literal["sgd", "recipe"] = "sgd"

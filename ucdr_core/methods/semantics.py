@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+import zipfile
+from collections.abc import Iterator
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
@@ -77,12 +79,19 @@ def prepare(
     dimension   lifts isometrically, by a fixed matrix with orthonormal rows, so that all distances and angles stay: a
                 method whose embedding has 300 dimensions (the papers') gets targets of that size from 50-d vectors
 
-    Raises DataError where `dimension` is smaller than D.
+    Raises DataError where `dimension` is smaller than D, and where a vector of no length cannot be normalised.
     """
     if centre:
         vectors = vectors - vectors.mean(axis=0)
     if normalise:
-        vectors = length * vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        if not lengths.all():
+            what = "is the mean of all" if centre else "is zero"
+            raise DataError(
+                f"the vector of class {int(np.argmin(lengths)) + 1} of {len(vectors)} {what}: it has no "
+                "direction to normalise; set vectors_normalised to false, or give it other words"
+            )
+        vectors = length * vectors / lengths
     if dimension is None or dimension == vectors.shape[1]:
         return vectors
     if dimension < vectors.shape[1]:
@@ -158,20 +167,45 @@ def imagenet_synsets() -> tuple[int, ...]:
 def read_vectors(source: str | Path, words: frozenset[str]) -> dict[str, np.ndarray]:
     """Vectors (D,) float64 of those of the words that the source has.
 
-    Raises DataError for a missing file or an unknown or broken format.
+    Raises DataError for a missing file, an unknown or broken format, and what is no vector: numbers that are not finite
+    or above `LARGEST`, another number of them than the first row has, a word with two vectors.
     """
     if source == PACKAGED:
         return _packaged(words)
-    path = Path(source).expanduser()
+    path = _file(source)
     if not path.is_file():
-        raise DataError(f"there are no word vectors at {path}; give {PACKAGED!r} or a .txt, .vec, .bin or .npz file")
+        what = "a folder is" if path.is_dir() else "there are no word vectors"
+        raise DataError(f"{what} at {path}; give {PACKAGED!r} or a .txt, .vec, .bin or .npz file")
     readers = {".txt": _text, ".vec": _text, ".bin": _word2vec_binary, ".npz": _npz}
     if path.suffix not in readers:
-        raise DataError(f"{path}: word vectors are read from {', '.join(readers)} files")
+        packed = "; unpack it first" if path.suffix in (".gz", ".zip", ".bz2", ".xz", ".zst", ".7z") else ""
+        raise DataError(f"{path}: word vectors are read from {', '.join(readers)} files{packed}")
     try:
-        return readers[path.suffix](path, words)
-    except (ValueError, KeyError, UnicodeDecodeError, IndexError) as error:
-        raise DataError(f"{path} is no readable {path.suffix} file of word vectors: {error}") from error
+        vectors: dict[str, np.ndarray] = {}
+        for word, vector in readers[path.suffix](path, words):
+            if not (np.abs(vector) <= LARGEST).all():
+                raise ValueError(f"the vector of {word!r} holds {vector[~(np.abs(vector) <= LARGEST)][0]}")
+            if not np.array_equal(vectors.setdefault(word, vector), vector):
+                raise ValueError(f"{word!r} has two vectors")
+        return vectors
+    except Exception as error:  # damaged archives raise many kinds
+        reason = str(error) or type(error).__name__
+        raise DataError(f"{path} is no readable {path.suffix} file of word vectors: {reason}") from error
+
+
+LARGEST = 1e6  # of a number in a word vector; those of GloVe, fastText and word2vec are below 100
+
+
+def _file(path: str | Path) -> Path:
+    """Raises DataError where no file can have this name."""
+    try:
+        path = Path(path).expanduser()
+        path.lstat()
+    except FileNotFoundError:
+        pass  # whoever asks says so
+    except (OSError, RuntimeError, ValueError) as error:  # too long a name, the ~ of nobody, a byte 0
+        raise DataError(f"{str(path)[:200]!r} names no file: {error}") from error
+    return path
 
 
 def digest(source: str | Path) -> str:
@@ -184,10 +218,16 @@ def digest(source: str | Path) -> str:
 
 
 def file_digest(path: str | Path) -> str:
-    """The first 16 hex digits of the SHA-256 of a file, read once a process while it does not change."""
-    path = Path(path).expanduser()
+    """The first 16 hex digits of the SHA-256 of a file, read once a process while it does not change.
+
+    Raises FileNotFoundError where there is none, and DataError where it is a folder or cannot be read.
+    """
+    path = _file(path)
     state = path.stat()
-    return _file_digest(path, state.st_size, state.st_mtime_ns)
+    try:
+        return _file_digest(path, state.st_size, state.st_mtime_ns)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}; a file is needed") from error
 
 
 @lru_cache(maxsize=32)
@@ -208,28 +248,53 @@ def _packaged(words: frozenset[str]) -> dict[str, np.ndarray]:
     return {word: np.asarray(vectors[row], np.float64) for row, word in rows.items()}
 
 
-def _text(path: Path, words: frozenset[str]) -> dict[str, np.ndarray]:
+def _text(path: Path, words: frozenset[str]) -> Iterator[tuple[str, np.ndarray]]:
     """GloVe's and fastText's text format: a word and its numbers on each line.
 
     fastText's first line, "count dimension", names no word.
     """
-    vectors = {}
-    with open(path, encoding="utf-8") as lines:
-        for line in lines:
-            word, _, numbers = line.rstrip("\n").partition(" ")
-            if word in words and " " in numbers:
-                vectors[word] = np.array(numbers.split(), np.float64)
-    return vectors
+    with open(path, encoding="utf-8-sig") as lines:
+        first = lines.readline()
+        parts = first.split()
+        if not parts:
+            raise ValueError("it is empty, or begins with an empty line")
+        counted = len(parts) == 2 and all(part.isdecimal() for part in parts)
+        dimension, read = int(parts[1]) if counted else len(parts) - 1, 0
+        for line in lines if counted else chain([first], lines):
+            read += 1
+            word, _, rest = line.rstrip("\n").partition(" ")
+            if word not in words:
+                continue
+            numbers = rest.split()
+            if len(numbers) > dimension and not _is_number(numbers[0]):
+                continue  # a "word" with a space in it, of which GloVe 840B has some
+            if len(numbers) != dimension or not dimension:
+                raise ValueError(f"{word!r} has {len(numbers)} numbers, where the first line says {dimension}")
+            yield word, np.array(numbers, np.float64)
+        if counted and read != int(parts[0]):
+            raise ValueError(f"it has {read:,} vectors, where its first line says {int(parts[0]):,}")
 
 
-def _word2vec_binary(path: Path, words: frozenset[str]) -> dict[str, np.ndarray]:
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+        return True
+    except ValueError:
+        return False
+
+
+def _word2vec_binary(path: Path, words: frozenset[str]) -> Iterator[tuple[str, np.ndarray]]:
     """word2vec's binary format: "count dimension\\n", then for each word its bytes, a space, and float32 values.
 
     Google News has a word in many casings: the one in lower case counts, else the first.
     """
-    vectors = {}
+    vectors: dict[str, tuple[bool, np.ndarray]] = {}  # whether it is the one in lower case
     with open(path, "rb") as file:
-        count, dimension = map(int, file.readline().split())
+        count, dimension = map(int, file.readline(100).split())
+        if count < 1 or dimension < 1 or 4 * dimension * count > path.stat().st_size:
+            raise ValueError(
+                f"its first line says {count:,} vectors of {dimension:,} numbers, which it is too short for"
+            )
         for _ in range(count):
             word = bytearray()
             while (byte := file.read(1)) != b" ":
@@ -242,14 +307,34 @@ def _word2vec_binary(path: Path, words: frozenset[str]) -> dict[str, np.ndarray]
                 raise ValueError("the file ends in the middle of a vector")
             text = word.decode("utf-8", "replace")
             lower = text.lower()
-            if lower in words and (text == lower or lower not in vectors):
-                vectors[lower] = np.frombuffer(values, "<f4").astype(np.float64)
-    return vectors
+            if lower not in words:
+                continue
+            vector, is_lower = np.frombuffer(values, "<f4").astype(np.float64), text == lower
+            if is_lower and vectors.get(lower, (False,))[0] and not np.array_equal(vector, vectors[lower][1]):
+                raise ValueError(f"{text!r} has two vectors")
+            if lower not in vectors or is_lower:
+                vectors[lower] = (is_lower, vector)
+    yield from ((word, vector) for word, (_, vector) in vectors.items())
 
 
-def _npz(path: Path, words: frozenset[str]) -> dict[str, np.ndarray]:
+def _npz(path: Path, words: frozenset[str]) -> Iterator[tuple[str, np.ndarray]]:
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            if member.file_size > EXPANSION * max(member.compress_size, 1 << 20):
+                raise ValueError(
+                    f"{member.filename} unpacks from {member.compress_size:,} to {member.file_size:,} bytes"
+                )
+            if archive.namelist().count(member.filename) > 1:
+                raise ValueError(f"it holds {member.filename} twice")
     with np.load(path, allow_pickle=False) as arrays:
         stored, vectors = arrays["words"], arrays["vectors"]
-        if vectors.ndim != 2 or len(stored) != len(vectors):
+        if vectors.ndim != 2 or stored.shape != vectors.shape[:1] or not vectors.size:
             raise ValueError(f"words {stored.shape} and vectors {vectors.shape} do not match")
-        return {str(word): vectors[row].astype(np.float64) for row, word in enumerate(stored) if str(word) in words}
+        if stored.dtype.kind != "U" or vectors.dtype.kind not in "fiu":
+            raise ValueError(f"words must be text and vectors numbers, not {stored.dtype} and {vectors.dtype}")
+        for row, word in enumerate(stored.tolist()):
+            if word in words:
+                yield word, vectors[row].astype(np.float64)
+
+
+EXPANSION = 100  # numbers do not compress so far

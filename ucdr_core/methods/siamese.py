@@ -14,6 +14,8 @@ from torch import nn
 from torch.nn import functional
 
 from ucdr_core.methods.base import Batch, Encoder, FullyConnected, Method
+from ucdr_core.methods.losses import weight_norms
+from ucdr_core.options import Positive, Weight, Width
 
 
 def contrastive(d: torch.Tensor, same: torch.Tensor, form: str, scale: float) -> torch.Tensor:
@@ -29,26 +31,16 @@ def contrastive(d: torch.Tensor, same: torch.Tensor, form: str, scale: float) ->
     return torch.where(same, d.square(), (scale - d).clamp(min=0).square()).mean()
 
 
-def weight_norms(module: nn.Module) -> torch.Tensor:
-    """The sum of the Euclidean norms (not squared) of all trained weights, those of batch normalisation too, biases
-    not; a scalar.
-
-    Source: the public code Jiangtong-Li/ZS-SBIR, for Siamese, SaN and CMT.
-    """
-    named = module.named_parameters()
-    return sum(value.norm() for name, value in named if value.requires_grad and name.endswith("weight"))
-
-
 class Siamese(Method):
     @dataclass(frozen=True)
     class Options:
-        dim: int = 4096
+        dim: Width = 4096
         form: Literal["exponential", "hinge"] = "exponential"
-        scale: float = 500.0  # Q
-        weight_norms: float = 1e-4  # (code)
+        scale: Positive = 500.0  # Q
+        weight_norms: Weight = 1e-4  # (code)
         distance: Literal["euclidean", "cosine"] = "cosine"  # both rankings are computed there
         fully_connected: bool = False  # VGG-16's own layers on the map, whose 4,096 features are compared
-        adapter_rank: int = 32  # frozen regime only
+        adapter_rank: Width = 32  # frozen regime only
 
     wants_layers = True
 

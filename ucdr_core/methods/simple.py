@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from ucdr_core.methods.base import Batch, Encoder, FullyConnected, Method, Sides
+from ucdr_core.options import Width
 
 
 class Backbone(nn.Module):
@@ -35,7 +36,7 @@ class Simple(Method):
     class Options:
         shared: bool = True  # True: Simple SB, False: Simple DB
         fully_connected: bool = False  # VGG-16's own layers on the map: its penultimate features have 4,096 dimensions
-        adapter_rank: int = 32  # frozen regime only
+        adapter_rank: Width = 32  # frozen regime only
 
     wants_layers = True
     distance = "cosine"

@@ -18,18 +18,19 @@ from torch.nn import functional
 
 from ucdr_core.methods.base import Batch, Encoder, Method, Sides, mlp
 from ucdr_core.methods.losses import classification_loss, cosine_loss, draw_latents, kl_to_standard_normal
+from ucdr_core.options import Weight, Width
 
 
 class SketchGCN(Method):
     @dataclass(frozen=True)
     class Options:
-        dim: int = 1024  # of the common space
-        latent: int = 64
-        weight_feature: float = 1.0  # what the graph makes of a sample, against its own place in the common space
-        weight_class: float = 1.0
-        weight_semantic: float = 1.0
-        weight_kl: float = 0.01
-        adapter_rank: int = 32  # frozen regime only
+        dim: Width = 1024  # of the common space
+        latent: Width = 64
+        weight_feature: Weight = 1.0  # what the graph makes of a sample, against its own place in the common space
+        weight_class: Weight = 1.0
+        weight_semantic: Weight = 1.0
+        weight_kl: Weight = 0.01
+        adapter_rank: Width = 32  # frozen regime only
 
     distance = "cosine"
     batches = "pairs"

@@ -8,7 +8,7 @@ numbers are the paper's.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import nn
 
 from ucdr_core.methods.base import Batch, Encoder, Method
 from ucdr_core.methods.losses import cosine_logits, draw_mixing, mixing_schedule, one_hot, soft_cross_entropy
+from ucdr_core.options import Positive, Range, Weight, Width
 
 
 def neighbourhood_loss(
@@ -44,18 +45,19 @@ class SnMpNet(Method):
         # Weights of the semantic neighbourhood and the mixture prediction loss, equation 10, and kappa, equation 2 (0
         # weights all classes alike).  Run scripts of mvp18/UCDR: these for Sketchy's 21 unseen classes, (1, 1, 1) for
         # its random split, TU-Berlin and DomainNet; all with the code's form of the neighbourhood loss.
-        lambda_sn: float = 1.0
-        lambda_mp: float = 0.5
-        kappa: float = 2.0
+        lambda_sn: Weight = 1.0
+        lambda_mp: Weight = 0.5
+        kappa: Weight = 2.0
         mixing: bool = True  # False: samples are not mixed (Base N/W)
-        beta: float = 1.0  # r ~ Beta(beta, beta), equation 3; 2 in the code where QuickDraw is held out
-        mixup_step: int = 2  # epochs per stage of the mixing schedule; 0: always across domains with the full beta
-        temperature: float = 1.0  # of the cosine softmax, equation 6; the paper and the code have none
+        beta: Positive = 1.0  # r ~ Beta(beta, beta), equation 3; 2 in the code where QuickDraw is held out
+        # Epochs per stage of the mixing schedule; 0: always across domains with the full beta.
+        mixup_step: Annotated[int, Range(0, 1 << 20)] = 2
+        temperature: Positive = 1.0  # of the cosine softmax, equation 6; the paper and the code have none
         sn_form: Literal["code", "paper"] = "code"  # of the neighbourhood loss, see there
         # code: both on g; the paper's text can be read as W_s on the output of W_mp
         heads: Literal["parallel", "serial"] = "parallel"
         distance: Literal["euclidean", "cosine"] = "euclidean"
-        adapter_rank: int = 32  # frozen regime only
+        adapter_rank: Width = 32  # frozen regime only
 
     uses_class_vectors = True
     wants_positions = True

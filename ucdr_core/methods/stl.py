@@ -10,7 +10,7 @@ cosine on v.  Equation numbers are the paper's; there is no public code.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -19,8 +19,9 @@ from torch.nn import functional
 
 from ucdr_core.device import to_device
 from ucdr_core.methods.backbones import SpatialAttention
-from ucdr_core.methods.base import Batch, FullyConnected, Method, OptionError, Sides, shared_adapter
+from ucdr_core.methods.base import Batch, FullyConnected, Method, Sides, shared_adapter
 from ucdr_core.methods.losses import cosine_distance, dropout, triplet_loss
+from ucdr_core.options import OptionError, Positive, Range, ShareBelow1, Weight, Width
 
 
 def calibration_loss(probabilities: torch.Tensor, seen: int, margin: float) -> torch.Tensor:
@@ -73,26 +74,26 @@ class Trunk(nn.Module):
 class STL(Method):
     @dataclass(frozen=True)
     class Options:
-        dim: int = 1024  # of v
-        prototype_dim: int = 300  # d', not given in the paper
-        hidden: int = 4096  # the shared layers are those of VGG-16
-        positions: int = 7  # side of the map that is flattened into them
-        dropout: float = 0.5
+        dim: Width = 1024  # of v
+        prototype_dim: Width = 300  # d', not given in the paper
+        hidden: Width = 4096  # the shared layers are those of VGG-16
+        positions: Annotated[int, Range(1, 14)] = 7  # side of the map that is flattened into them
+        dropout: ShareBelow1 = 0.5
         # What sketches and photos share: the layers after the trunks; nothing; all.
         network: Literal["semi", "separate", "shared"] = "semi"
-        margin: float = 0.1  # Delta, equation 3
-        scale: float = 10.0  # lambda, equation 5
-        temperature: float = 15.0  # gamma, equation 8: 15 to 20
-        calibration: float = 0.01  # delta, equation 11
-        weight_semantic: float = 0.5  # omega_1, equation 13; 0: no prototypes
-        weight_calibration: float = 0.1  # omega_2: .1 Sketchy, .5 TU-Berlin; 0: inductive, no unlabelled photo is used
+        margin: Weight = 0.1  # Delta, equation 3
+        scale: Positive = 10.0  # lambda, equation 5
+        temperature: Positive = 15.0  # gamma, equation 8: 15 to 20
+        calibration: Positive = 0.01  # delta, equation 11
+        weight_semantic: Weight = 0.5  # omega_1, equation 13; 0: no prototypes
+        weight_calibration: Weight = 0.1  # omega_2: .1 Sketchy, .5 TU-Berlin; 0: inductive, no unlabelled photo is used
         # photos: photos, the pseudo-labelled ones too, may be anchors as well
         anchors: Literal["sketches", "photos"] = "sketches"
         # Whose prototypes the softmax has, equation 8: of all classes (the paper), or of the seen ones alone.
         names: Literal["all", "seen"] = "all"
         distance: Literal["euclidean", "cosine"] = "cosine"
         fully_connected: bool = False  # the shared layers start as VGG-16's own (ImageNet)
-        adapter_rank: int = 32  # frozen regime only
+        adapter_rank: Width = 32  # frozen regime only
 
     wants_layers = True
     batches = "triplets"

@@ -11,15 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
-from ucdr_core.methods.base import Batch, Method, OptionError, by_side, fixed_latents, mean_decoded
+from ucdr_core.methods.base import Batch, Method, by_side, fixed_latents, mean_decoded
 from ucdr_core.methods.losses import classification_loss, draw_latents, kl_to_standard_normal
+from ucdr_core.options import OptionError, Range, Weight, Width
 
 
 def reconstruction(made: torch.Tensor, target: torch.Tensor, form: str) -> torch.Tensor:
@@ -70,21 +71,21 @@ def _layers(inputs: int, hidden: int, outputs: int, norm: bool) -> nn.Sequential
 class STRAD(Method):
     @dataclass(frozen=True)
     class Options:
-        hidden: int = 2048
-        structure: int = 1024  # width of structure and appearance
+        hidden: Width = 2048
+        structure: Width = 1024  # width of structure and appearance
         # The five losses of equation 7, unweighted in the paper; a space whose loss is 0 is not searched.
-        weight_or: float = 1.0  # computed and left out in the earlier code
-        weight_cls: float = 1.0  # of what aligns the structures, whichever it is
-        weight_kl: float = 1.0
-        weight_im: float = 1.0
-        weight_sk: float = 1.0  # the earlier code needed 10
+        weight_or: Weight = 1.0  # computed and left out in the earlier code
+        weight_cls: Weight = 1.0  # of what aligns the structures, whichever it is
+        weight_kl: Weight = 1.0
+        weight_im: Weight = 1.0
+        weight_sk: Weight = 1.0  # the earlier code needed 10
         alignment: Literal["classification", "ranking"] = "classification"  # equation 2, or `ranking_loss`
-        margin_unpaired: float = 0.0  # of the ranking loss (the earlier code's script)
-        margin_negative: float = 10.0  # the same
+        margin_unpaired: Weight = 0.0  # of the ranking loss (the earlier code's script)
+        margin_negative: Weight = 10.0  # the same
         reconstruction: Literal["paper", "code"] = "paper"
         pairs: Literal["class", "own"] = "class"  # photos of the sketch's class, or its own (earlier code); `Batches`
         sketch_space: bool = True  # False: not searched (earlier code)
-        samples: int = 200  # N of equation 8 (earlier code)
+        samples: Annotated[int, Range(1, 10_000)] = 200  # N of equation 8 (earlier code)
 
     distance = "cosine"
     batches = "pairs"

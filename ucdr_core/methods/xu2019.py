@@ -18,18 +18,19 @@ from torch.nn import functional
 
 from ucdr_core.methods.base import Batch, Encoder, Method, Sides, by_side, mlp
 from ucdr_core.methods.losses import adversarial_terms, cosine_distance, cosine_loss, standard_normal, triplet_loss
+from ucdr_core.options import Weight, Width
 
 
 class Xu2019(Method):
     @dataclass(frozen=True)
     class Options:
-        hidden: int = 1024
-        noise_dim: int = 64
-        margin: float = 0.2
-        weight_semantic: float = 1.0
-        weight_class: float = 1.0
-        weight_adversarial: float = 0.1
-        adapter_rank: int = 32  # frozen regime only
+        hidden: Width = 1024
+        noise_dim: Width = 64
+        margin: Weight = 0.2
+        weight_semantic: Weight = 1.0
+        weight_class: Weight = 1.0
+        weight_adversarial: Weight = 0.1
+        adapter_rank: Width = 32  # frozen regime only
 
     distance = "cosine"
     batches = "triplets"

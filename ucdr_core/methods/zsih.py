@@ -11,7 +11,7 @@ that the paper puts before the encoders is left out, as there.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from ucdr_core.device import to_device
 from ucdr_core.methods.base import Batch, Method, Sides, mlp, scaled_features
+from ucdr_core.options import Positive, Range, Weight, Width
 
 
 def adjacency(s: torch.Tensor, scale: float) -> torch.Tensor:
@@ -70,20 +71,20 @@ class ZSIH(Method):
         with their reductions alone.
         """
 
-        bits: int = 64
-        hidden: int = 1024
-        fusion: int = 256  # of the projections that are multiplied
-        graph_scale: float = 0.1
-        weight_semantic: float = 0.5  # of half the sum of squares over the batch and the coordinates
-        weight_entropy: float = 1.0  # of the mean over the batch and the bits
-        weight_codes: float = 0.1  # of half the sum of squares over the batch and the bits, of both encoders
-        weight_decay: float = 0.005  # of half the sum of squares of all weights and biases
+        bits: Width = 64
+        hidden: Width = 1024
+        fusion: Annotated[int, Range(1, 1024)] = 256  # of the projections that are multiplied
+        graph_scale: Weight = 0.1
+        weight_semantic: Weight = 0.5  # of half the sum of squares over the batch and the coordinates
+        weight_entropy: Weight = 1.0  # of the mean over the batch and the bits
+        weight_codes: Weight = 0.1  # of half the sum of squares over the batch and the bits, of both encoders
+        weight_decay: Weight = 0.005  # of half the sum of squares of all weights and biases
         # A bit is 1 where its probability is above 0.5 (code), or with that probability (paper).
         neurons: Literal["code", "paper"] = "code"
         # What the encoders learn: [logit > 0.5], which compares the logit with what is meant for the probability and so
         # differs from the code for logits in (0, 0.5) (code); or the code (paper).
         targets: Literal["code", "paper"] = "code"
-        initial_deviation: float = 0.01  # of the weights, normal; biases start at 0
+        initial_deviation: Positive = 0.01  # of the weights, normal; biases start at 0
 
     # Between codes of 0 and 1 the squared Euclidean distance is the Hamming distance, exactly.
     distance = "euclidean"

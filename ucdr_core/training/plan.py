@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ucdr_core.methods import from_mapping
+from ucdr_core.options import from_mapping
 from ucdr_core.progress import duration
 from ucdr_core.training.batches import Batches
 from ucdr_core.training.loop import Recipe, Stepper, embed

@@ -13,8 +13,10 @@ import torch
 from torch import nn
 
 from ucdr_core.data import protocols
-from ucdr_core.methods import METHODS, Method, OptionError, backbones, from_mapping, semantics
+from ucdr_core.device import usable
+from ucdr_core.methods import METHODS, Method, backbones, semantics
 from ucdr_core.methods.base import FullyConnected
+from ucdr_core.options import OptionError, from_mapping
 from ucdr_core.training import features
 from ucdr_core.training.loop import Feed
 from ucdr_core.training.spec import TrainSpec
@@ -26,8 +28,8 @@ def prepare(
     spec: TrainSpec, device: str = "cpu", progress: bool = True, first_stage: FirstStage | None = None
 ) -> tuple[Method, Feed]:
     """The untrained method and what feeds it: another run's embeddings, cached maps where the regime freezes a part of
-    the trunk, else images."""
-    dtype = features.PRECISIONS[spec.precision]
+    the trunk, else images.  Raises OptionError for a device that is not there, DataError and WeightsError."""
+    device, dtype = usable(device), features.PRECISIONS[spec.precision]
     manifest, training, cls = spec.manifest(), spec.training(), METHODS[spec.method]
     photos = (manifest.samples.domain == spec.gallery_domain).to_numpy()
     if spec.features:

@@ -6,11 +6,12 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, lru_cache
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from ucdr_core import data, paths
 from ucdr_core.data import protocols, published
-from ucdr_core.methods import METHODS, OptionError, backbones, from_mapping, semantics
+from ucdr_core.methods import METHODS, backbones, semantics
+from ucdr_core.options import OptionError, Positive, Range, ShareBelow1, Width, from_mapping
 from ucdr_core.training.loop import Recipe
 
 FIRST_STAGE = ("method", "options", "recipe", "regime")  # of `TrainSpec.features`
@@ -27,14 +28,16 @@ class TrainSpec:
     )
     train_domains: tuple[str, ...] = ("sketch", "photo")
     gallery_domain: str = "photo"
-    gallery_held_out: float = 0.0  # share of each seen class's gallery-domain photos kept out of training
-    classes_left_out: float = 0.0  # share of the seen classes kept out of training (gzs_sbir)
-    samples_left_out: float = 0.0  # samples of seen classes kept out of it, as a share of the test samples (gzs_sbir)
-    query_share: float = 1.0  # udcdr: share of each seen class's samples that are queries (SnMpNet, QuickDraw: 0.1)
+    gallery_held_out: ShareBelow1 = 0.0  # share of each seen class's gallery-domain photos kept out of training
+    classes_left_out: ShareBelow1 = 0.0  # share of the seen classes kept out of training (gzs_sbir)
+    # Samples of seen classes kept out of it, as a share of the test samples (gzs_sbir).
+    samples_left_out: ShareBelow1 = 0.0
+    # udcdr: share of each seen class's samples that are queries (SnMpNet, QuickDraw: 0.1).
+    query_share: Annotated[float, Range(0, 1, open="low")] = 1.0
     backbone: str = "efficientnet_lite0"
     weights: str = "imagenet"
     regime: Literal["frozen", "last-blocks", "finetune"] = "frozen"
-    size_px: int = 96
+    size_px: Annotated[int, Range(32, 1024)] = 96
     precision: Literal["float64", "float32", "bfloat16"] = "float64"  # bfloat16: of the trained trunk, by autocast
     pixels: Literal["normalised", "unit"] = (
         "normalised"  # finetune regime: as the trunk was trained, or in [0, 1] (Doodle's code)
@@ -43,18 +46,18 @@ class TrainSpec:
     vectors: str = semantics.PACKAGED
     vectors_centred: bool = True
     vectors_normalised: bool = True  # the paper says so for DomainNet; its vectors are not
-    vectors_length: float = (
-        6.7  # of normalised vectors: the mean length of the GloVe vectors that the paper uses for Sketchy
-    )
-    embedding_dim: int = 300  # class vectors of fewer dimensions are lifted isometrically
+    # Of normalised vectors: the mean length of the GloVe vectors that the paper uses for Sketchy.
+    vectors_length: Positive = 6.7
+    embedding_dim: Width = 300  # class vectors of fewer dimensions are lifted isometrically
     permuted_names: bool = False  # control: each class gets another class's vector
     options: dict = field(default_factory=dict)
     recipe: dict = field(default_factory=dict)
     # The method whose embeddings the method is fed instead of the trunk's output ("method", "options", "recipe",
     # "regime"), trained first on the same data with the same seed; none: the trunk's.
     features: dict = field(default_factory=dict)
-    world_size: int = 1  # processes, one GPU each, that train together on the same batches (`parallel`)
-    seed: int = 0
+    # Processes, one GPU each, that train together on the same batches (`parallel`).
+    world_size: Annotated[int, Range(1, 1024)] = 1
+    seed: Annotated[int, Range(0, (1 << 64) - 1)] = 0
     data_root: str | None = None  # not part of the identity: the data's fingerprint is
 
     @classmethod
@@ -77,22 +80,15 @@ class TrainSpec:
             )
         if not spec.train_domains:
             raise OptionError("spec: train_domains is empty")
-        if not 0 < spec.query_share <= 1:
-            raise OptionError(f"spec: query_share must lie in (0, 1], not {spec.query_share}")
-        for name in ("gallery_held_out", "classes_left_out", "samples_left_out"):
-            if not 0 <= getattr(spec, name) < 1:
-                raise OptionError(f"spec: {name} must lie in [0, 1), not {getattr(spec, name)}")
-        if spec.size_px < 32:
-            raise OptionError(f"spec: size_px must be at least 32, not {spec.size_px}")
-        if spec.seed < 0:
-            raise OptionError(f"spec: seed must not be negative, not {spec.seed}")
+        for name in ("train_domains", "invert_domains"):
+            domains = getattr(spec, name)
+            if len(set(domains)) < len(domains):
+                raise OptionError(f"spec: {name} lists a domain twice: {', '.join(domains)}")
         if spec.pixels == "unit" and spec.regime != "finetune":
             raise OptionError(
                 f"spec: pixels 'unit' is for regime 'finetune'; {spec.regime!r} starts from maps of a trunk "
                 f"that was trained on normalised ones"
             )
-        if spec.world_size < 1:
-            raise OptionError(f"spec: world_size must be at least 1, not {spec.world_size}")
         if spec.world_size > 1 and (spec.regime == "frozen" or spec.features or not METHODS[spec.method].trained):
             raise OptionError(
                 "spec: world_size above 1 shares out the work of a trained trunk, and this run trains none; set it to 1"
@@ -144,7 +140,9 @@ class TrainSpec:
         return self.named_split() if self.split is None else self.named_split().resolve(self.manifest())
 
     def training(self) -> protocols.Training:
-        """The rows that training may see."""
+        """The rows that training may see.  Raises DataError, for a domain that the data set lacks above all."""
+        for domain in self.invert_domains:
+            self.manifest().check_domain(domain)
         return protocols.training(
             self.manifest(),
             self.class_split(),
@@ -202,7 +200,7 @@ ADDED = {"samples_left_out": 0.0}
 def _named_split(name: str) -> data.Split:
     if "_fold" in name and not name.endswith(".json"):
         base, _, number = name.rpartition("_fold")
-        if not number.isdigit() or int(number) >= FOLDS:
+        if number not in map(str, range(FOLDS)):
             raise data.DataError(f"{name!r}: folds are numbered 0 to {FOLDS - 1}")
         return data.splits.folds(data.splits.load(base), FOLDS)[int(number)]
     return data.splits.load(name)
