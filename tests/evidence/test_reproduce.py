@@ -76,4 +76,4 @@ def test_a_killed_batch_leaves_no_worker_and_goes_on_to_the_same_records(specs, 
     assert reproduce(specs, jobs=2, progress=False) == []
     for spec in specs:
         assert Store(tmp_path / "whole").make(spec, progress=False).result == Store().get(spec).result
-    assert os.listdir(tmp_path / "runs") and not list((tmp_path / "runs").glob("*.damaged"))
+    assert os.listdir(tmp_path / "runs") and not list((tmp_path / "runs").glob("*.damaged*"))

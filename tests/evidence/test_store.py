@@ -1,5 +1,6 @@
 """Specs, records and the store: identity, damage, resuming after kill -9."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -10,9 +11,10 @@ import sys
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save
 
 import ucdr_core
-from ucdr_core.evidence.record import MissingRun, RecordError
+from ucdr_core.evidence.record import MissingRun, RecordError, digest_of, load_record
 from ucdr_core.evidence.store import Store
 from ucdr_core.methods import OptionError
 from ucdr_core.training.prepare import prepare
@@ -89,9 +91,9 @@ def test_changed_data_is_another_run(small, tree, tmp_path):
         ({"metod": "snmpnet"}, "unknown option 'metod'"),
         ({"method": "sketchnet"}, "unknown method 'sketchnet'"),
         ({"seed": 1.0}, "seed must be int"),
-        ({"seed": -1}, "seed must not be negative"),
+        ({"seed": -1}, "seed: it must be in"),
         ({"regime": "thawed"}, "one of 'frozen'"),
-        ({"recipe": {"lr": 0}}, "lr must be positive"),
+        ({"recipe": {"lr": 0}}, "lr: it must be in"),
         ({"recipe": {"epoch": 3}}, "unknown option 'epoch'"),
         ({"train_domains": "sketch"}, "list of str"),
         ({"gallery_held_out": 1.5}, r"\[0, 1\)"),
@@ -161,6 +163,175 @@ def test_a_score_changed_by_hand_is_noticed(spec, store):
     path.write_text(json.dumps(content))
     with pytest.raises(RecordError, match="altered"):
         store.get(spec)
+
+
+def rewritten(folder, change):
+    """A record that was changed and has a digest that matches."""
+    content = json.loads((folder / "record.json").read_text())
+    del content["digest"]
+    change(content)
+    (folder / "record.json").write_text(json.dumps({**content, "digest": digest_of(content)}))
+
+
+@pytest.fixture
+def finished(record, tmp_path):
+    """The session's run in a store of its own, and its spec."""
+    shutil.copytree(record.folder, tmp_path / "runs" / record.key)
+    return Store(tmp_path / "runs"), record.spec
+
+
+def test_a_folder_copied_to_another_key_does_not_serve(finished):
+    store, spec = finished
+    other = TrainSpec.from_mapping({**spec.mapping(), "seed": 1})
+    shutil.copytree(store.folder(spec), store.folder(other))
+    for look in (store.get, store.trained, lambda other: load_record(store.folder(other))):
+        with pytest.raises(RecordError, match="is that of run"):
+            look(other)
+    rewritten(store.folder(other), lambda content: content.update(key=other.key))
+    with pytest.raises(RecordError, match="its seed is 0, and 1 is asked for"):
+        store.get(other)
+    with pytest.raises(RecordError, match=f"has the name {spec.key} now"):
+        load_record(store.folder(other))
+    assert store.get(spec).result and load_record(store.folder(spec)).result
+
+
+def test_the_same_data_elsewhere_is_served_from_there(finished, tree, tmp_path):
+    store, spec = finished
+    shutil.copytree(tree, tmp_path / "elsewhere")
+    moved = TrainSpec.from_mapping({**spec.mapping(), "data_root": str(tmp_path / "elsewhere")})
+    assert moved.key == spec.key and store.get(moved).spec.data_root == str(tmp_path / "elsewhere")
+
+
+def score(value):
+    def change(content):
+        next(iter(content["result"]["scores"].values()))["map_all"] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (score(float("nan")), "holds NaN"),
+        (score(float("inf")), "holds Infinity"),
+        (score(1.5), r"not in \[0, 1\]"),
+        (score(-0.1), r"not in \[0, 1\]"),
+        (score(0.123), "do not have the mean"),
+        (score(None), "must be a number, not null"),
+        (score(True), "must be a number"),
+        (lambda content: content["result"]["scores"].clear(), "no scores"),
+        (
+            lambda content: next(iter(content["result"]["counts"].values())).update(queries=1),
+            "not those of its queries",
+        ),
+        (lambda content: content["files"].pop("weights.safetensors"), "has no 'weights.safetensors'"),
+        (lambda content: content["files"].update({"../../x": "0"}), "of no run"),
+        (lambda content: content.update(spec=[]), "must be a mapping"),
+        (lambda content: content["spec"].update(method="nothing"), "unknown method"),
+        (lambda content: content["spec"]["recipe"].update(lr=-1), "lr"),
+        (lambda content: content.update(result={"scores": [[[]]]}), "must be a mapping"),
+    ],
+)
+def test_a_record_that_cannot_be_is_refused_though_its_digest_matches(finished, change, message):
+    store, spec = finished
+    rewritten(store.folder(spec), change)
+    with pytest.raises(RecordError, match=message) as refused:
+        store.get(spec)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "null",
+        "[]",
+        "3",
+        '"x"',
+        "{}",
+        "[" * 100_000,
+        '{"a":' * 100_000,
+        "9" * 5000,
+        "\xff",
+        '{"key": 1, "key": 2}',
+        "{",
+    ],
+    ids=lambda text: text[:10] or "empty",
+)
+def test_a_record_of_another_kind_is_refused_in_one_line(finished, text):
+    store, spec = finished
+    (store.folder(spec) / "record.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(RecordError, match="is no run record") as refused:
+        store.get(spec)
+    assert "\n" not in str(refused.value) and len(str(refused.value)) < 500
+
+
+def test_values_per_query_of_another_run_are_refused(finished):
+    store, spec = finished
+    path = store.folder(spec) / "per_query.npz"
+    with np.load(path) as arrays:
+        np.savez(path, **{name: np.roll(values, 1) * 0.9 for name, values in arrays.items()})
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    rewritten(store.folder(spec), lambda content: content["files"].update({"per_query.npz": digest}))
+    with pytest.raises(RecordError, match="do not have the mean"):
+        store.get(spec)
+
+
+def test_what_was_set_aside_before_stays(spec, store, capsys):
+    folder = store.folder(spec)
+    for name in (folder.name, f"{folder.name}.damaged.1"):
+        (store.root / name).mkdir(parents=True)
+        (store.root / name / "notes.txt").write_text(name)
+    assert store.make(spec, progress=False).result
+    assert f"set aside as {folder.name}.damaged.2" in capsys.readouterr().out
+    assert (store.root / f"{folder.name}.damaged.1" / "notes.txt").exists()
+    assert (store.root / f"{folder.name}.damaged.2" / "notes.txt").read_text() == folder.name
+
+
+def test_a_rename_that_was_cut_off_is_made_good_without_training(finished, monkeypatch):
+    store, spec = finished
+    store.folder(spec).rename(work := store.root / f".{spec.key}.partial")
+    (work / "state.pt").write_bytes(b"left over")
+    monkeypatch.setattr(Store, "fill", lambda *arguments: pytest.fail("it trains"))
+    assert store.make(spec, progress=False).key == spec.key
+    assert not work.exists() and not (store.folder(spec) / "state.pt").exists()
+
+
+def test_a_finished_run_needs_no_folder_that_can_be_written(finished, monkeypatch):
+    store, spec = finished
+    monkeypatch.setattr("ucdr_core.evidence.store._locked", lambda path: pytest.fail("it writes"))
+    assert store.make(spec, progress=False).key == spec.key
+
+
+def test_a_file_in_the_place_of_the_runs_is_named(spec, tmp_path):
+    (tmp_path / "runs").write_text("")
+    for call in (Store(tmp_path / "runs").get, Store(tmp_path / "runs").make):
+        with pytest.raises(RecordError, match="runs.*: a file stands where a folder is meant"):
+            call(spec)
+
+
+def test_a_full_disk_is_one_line_and_the_training_goes_on_after_it(spec, store, monkeypatch):
+    def full(path, content):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("ucdr_core.files.write", full)
+    with pytest.raises(RecordError, match="No space left on device") as refused:
+        store.make(spec, progress=False)
+    assert "\n" not in str(refused.value)
+    monkeypatch.undo()
+    assert store.make(spec, progress=False).result
+
+
+def test_weights_that_are_not_finite_are_not_used(finished):
+    store, spec = finished
+    path = store.folder(spec) / "weights.safetensors"
+    weights = load_file(path)
+    weights["semantic.weight"][0, 0] = float("nan")
+    path.write_bytes(save(weights))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    rewritten(store.folder(spec), lambda content: content["files"].update({path.name: digest}))
+    with pytest.raises(RecordError, match="semantic.weight .* not finite"):
+        store.get(spec).model()
 
 
 def test_a_missing_run_says_how_to_make_it(spec, store):

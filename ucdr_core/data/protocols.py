@@ -160,7 +160,17 @@ def training(
     Validation queries come from every trained domain but the gallery's, over the validation classes.
     Raises DataError for a domain that does not exist and for an empty part.
     """
+    shares = {
+        "gallery_held_out": gallery_held_out,
+        "classes_left_out": classes_left_out,
+        "samples_left_out": samples_left_out,
+    }
+    for name, share in shares.items():
+        if not 0 <= share < 1:
+            raise DataError(f"{name} must lie in [0, 1), not {share}")
     domains = tuple(domains)
+    if len(set(domains)) < len(domains):
+        raise DataError(f"the training domains {', '.join(domains)} name one twice")
     manifest.check_domain(gallery_domain)
     if gallery_domain not in domains:
         raise DataError(f"the gallery domain {gallery_domain!r} is not among the training domains {', '.join(domains)}")

@@ -10,9 +10,12 @@ from contextlib import suppress
 from multiprocessing import active_children, connection, get_context, parent_process
 from pathlib import Path
 
+from ucdr_core import files
+from ucdr_core.device import usable
 from ucdr_core.evidence.record import RecordError
 from ucdr_core.evidence.store import Store
 from ucdr_core.methods import METHODS
+from ucdr_core.options import Count, OptionError, checked
 from ucdr_core.progress import bar
 from ucdr_core.training.prepare import prepare
 from ucdr_core.training.spec import TrainSpec
@@ -31,7 +34,15 @@ def reproduce(
     done and ends the workers.
 
     root    folder of the runs; default: the user's
+
+    Raises OptionError for a number of jobs below 1, and of GPUs that this machine does not have.
     """
+    if gpus < 0:
+        raise OptionError(f"gpus must be at least 0, not {gpus}")
+    if gpus:
+        usable("cuda", gpus)
+    if jobs is not None:
+        checked(jobs, Count, "jobs")
     store = Store(root)
     todo = [spec for spec in specs if not _done(store, spec)]
     before = len(specs) - len(todo)
@@ -132,6 +143,5 @@ def _make(spec: TrainSpec, device: str, root: Path | None) -> str | None:
         problem = traceback.format_exc()
         with suppress(Exception):
             log = log_of(spec, root)
-            log.parent.mkdir(parents=True, exist_ok=True)
-            log.write_text(f"{spec.mapping()}\n\n{problem}")
+            files.write(log, f"{spec.mapping()}\n\n{problem}")
         return problem

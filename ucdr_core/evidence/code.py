@@ -21,6 +21,8 @@ from ucdr_core.methods import METHODS
 ROOMS = ("data", "retrieval", "training")
 SHARED = (
     "device.py",
+    "options.py",
+    "documents.py",
     "methods/base.py",
     "methods/losses.py",
     "methods/backbones.py",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,9 +20,9 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
-from ucdr_core import paths
-from ucdr_core.evidence.record import MissingRun, RunRecord, TrainedRun
-from ucdr_core.methods import OptionError
+from ucdr_core import documents, files, paths
+from ucdr_core.evidence.record import RESULT, MissingRun, RecordError, RunRecord, TrainedRun, check_scores
+from ucdr_core.options import OptionError
 from ucdr_core.training.spec import TrainSpec
 
 PER_QUERY = ("map_all", "prec_10")  # what intervals and rankings need
@@ -99,42 +99,84 @@ def file_of(tier: str) -> Path:
 
 
 def find(key: str) -> CommittedRun | None:
-    """The committed run of this name, of whatever tier."""
+    """The committed run of this name, of whatever tier.  Raises RecordError naming a file that is damaged."""
     for path in sorted(FOLDER.glob("*.parquet")):
         table, places, classes = _read(path, path.stat().st_mtime_ns)
         if key in places:
-            return _run(table.slice(places[key], 1).to_pylist()[0], classes)
+            with _damage_of(path):
+                return _run(table.slice(places[key], 1).to_pylist()[0], classes)
     return None
 
 
 def runs_of(tier: str) -> dict[str, CommittedRun]:
-    """All runs of a tier by their names, but for those with options that this library no longer has."""
+    """All runs of a tier by their names, but for those with options that this library no longer has.
+
+    Raises RecordError where the file is damaged.
+    """
     path = file_of(tier)
     if not path.exists():
         return {}
     table, _, classes = _read(path, path.stat().st_mtime_ns)
     runs = {}
-    for row in table.to_pylist():
-        with suppress(OptionError):
-            runs[row["key"]] = _run(row, classes)
+    with _damage_of(path):
+        for row in table.to_pylist():
+            with suppress(OptionError):
+                runs[row["key"]] = _run(row, classes)
     return runs
 
 
 @lru_cache(maxsize=4)
 def _read(path: Path, modified_ns: int) -> tuple[pa.Table, dict[str, int], dict[str, list]]:
-    table = parquet.read_table(path)
-    places = {key: place for place, key in enumerate(table.column("key").to_pylist())}
-    return table, places, json.loads(table.schema.metadata[b"query_classes"])
+    with _damage_of(path):
+        table = parquet.read_table(path, page_checksum_verification=True)
+        if not table.schema.equals(SCHEMA):
+            raise ValueError(f"its columns are {', '.join(table.schema.names)}")
+        keys, metadata = table.column("key").to_pylist(), table.schema.metadata or {}
+        text = metadata.get(b"query_classes", b"")
+        if metadata.get(b"digest", b"").decode() not in ("", _digest_of(keys, text)):
+            raise ValueError("its digest does not match")
+        classes = documents.parsed(text)
+        documents.check(classes, {str: list})
+        if len(set(keys)) < len(keys):
+            raise ValueError("it holds a run twice")
+        return table, {key: place for place, key in enumerate(keys)}, classes
+
+
+def _digest_of(keys: list[str], classes: bytes) -> str:
+    """Of what no page's checksum covers, and of which pages there are."""
+    return hashlib.sha256("\n".join(keys).encode() + b"\0" + classes).hexdigest()
+
+
+@contextmanager
+def _damage_of(path: Path):
+    """What a damaged file of evidence raises, as a RecordError of one line."""
+    try:
+        yield
+    except OptionError:
+        raise
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError, RecordError) as error:
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise RecordError(f"{path} is no evidence ({reason}); restore it with `git checkout -- {path}`") from error
 
 
 def _run(row: dict[str, Any], classes: dict[str, list]) -> CommittedRun:
+    result, circumstances, log = (documents.parsed(row[name]) for name in ("result", "circumstances", "log"))
+    documents.check(result, RESULT, "result")
+    documents.check(circumstances, dict, "circumstances")
+    documents.check(log, [{str: float}], "log")
+    check_scores(result)
+    per_query = {one["name"]: np.array(one["values"], np.float64) / UNIT for one in row["per_query"]}
+    for name, values in per_query.items():
+        evaluation, _, metric = name.rpartition("/")
+        if not abs(values.mean() - result["scores"][evaluation][metric]) <= 1e-4:
+            raise ValueError(f"the values per query of {name} of run {row['key']} do not have the mean of its score")
     return CommittedRun(
         row["key"],
-        TrainSpec.from_mapping(json.loads(row["spec"])),
-        json.loads(row["result"]),
-        json.loads(row["circumstances"]),
-        json.loads(row["log"]),
-        {one["name"]: np.array(one["values"], np.float64) / UNIT for one in row["per_query"]},
+        TrainSpec.from_mapping(documents.parsed(row["spec"])),
+        result,
+        circumstances,
+        log,
+        per_query,
         {one["name"]: np.frombuffer(one["values"], one["dtype"]).reshape(one["shape"]) for one in row["derived"]},
         classes,
     )
@@ -203,12 +245,13 @@ def _has_values(run: RunRecord, evaluation: str) -> bool:
 
 def write(path: Path, rows: list[dict[str, Any]], query_classes: dict[str, list]) -> None:
     """The file of a tier, by rename: the same bytes for the same runs."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    schema = SCHEMA.with_metadata({"query_classes": json.dumps(query_classes, sort_keys=True)})
-    table = pa.Table.from_pylist(sorted(rows, key=lambda row: (row["spec"], row["key"])), schema=schema)
-    partial = path.with_suffix(".partial")
-    parquet.write_table(table, partial, compression="zstd", compression_level=19, row_group_size=max(1, len(rows)))
-    partial.replace(path)
+    rows = sorted(rows, key=lambda row: (row["spec"], row["key"]))
+    classes = json.dumps(query_classes, sort_keys=True)
+    digest = _digest_of([row["key"] for row in rows], classes.encode())
+    table = pa.Table.from_pylist(rows, schema=SCHEMA.with_metadata({"query_classes": classes, "digest": digest}))
+    settings = {"compression": "zstd", "compression_level": 19, "write_page_checksum": True}
+    with files.written(path) as partial:
+        parquet.write_table(table, partial, row_group_size=max(1, len(rows)), **settings)
 
 
 def _rounded(value: Any) -> Any:

@@ -24,15 +24,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from ucdr_core import data, paths
+from ucdr_core import data, documents, paths
 from ucdr_core.data import protocols
 from ucdr_core.methods import Method
+from ucdr_core.options import OptionError
 from ucdr_core.retrieval import ranking
 from ucdr_core.training.loop import Feed, embed
 from ucdr_core.training.prepare import prepare
-from ucdr_core.training.spec import TrainSpec
+from ucdr_core.training.spec import NOT_ASKED, TrainSpec
 
 
 class RecordError(RuntimeError):
@@ -152,8 +154,7 @@ class TrainedRun(RunRecord):
 
     @cached_property
     def _per_query(self) -> dict[str, np.ndarray]:
-        with np.load(self.folder / "per_query.npz", allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays}
+        return values_per_query(self.folder / "per_query.npz")
 
     @cached_property
     def log(self) -> list[dict]:  # type: ignore[override]
@@ -180,8 +181,14 @@ class TrainedRun(RunRecord):
         return self.load_weights(method).eval(), feed
 
     def load_weights(self, method: Method) -> Method:
-        """The method with the weights of this run."""
-        method.load_state_dict(load_file(self.folder / "weights.safetensors"))
+        """The method with the weights of this run.  Raises RecordError where they are not finite or do not fit."""
+        try:
+            weights = load_file(self.folder / "weights.safetensors")
+            method.load_state_dict(weights)
+        except (OSError, SafetensorError, RuntimeError) as error:
+            raise RecordError(f"the weights of run {self.key} do not fit: {str(error).splitlines()[0]}") from error
+        if broken := [name for name, value in weights.items() if not value.isfinite().all()]:
+            raise RecordError(f"the weights {broken[0]} of run {self.key} are not finite; remove {self.folder}")
         return method
 
     def first_stage(self) -> TrainedRun:
@@ -194,7 +201,7 @@ class TrainedRun(RunRecord):
             raise MissingRun(
                 f"run {self.key} is fed by run {spec.key}, which is not under {folder.parent}; make it anew"
             )
-        return load_record(folder)
+        return load_record(folder, spec)
 
     def _first_stage(self, spec: TrainSpec) -> np.ndarray:
         return self.first_stage().embed(np.arange(len(spec.manifest())))
@@ -205,27 +212,118 @@ class TrainedRun(RunRecord):
         return embed(method, feed, rows, space)
 
 
-def load_record(folder: Path) -> TrainedRun:
-    """Raises RecordError naming a file that is missing or altered."""
+def load_record(folder: Path, asked: TrainSpec | None = None) -> TrainedRun:
+    """The run in a folder.  Raises RecordError naming what is missing, altered, or of another run.
+
+    asked  the spec that the folder is looked up for: the record must answer it, and its files are taken where it names
+           them.  Without it the name of the folder must be the key of the record's own spec, where that can be told on
+           this machine: its data are there and are what they were.
+    """
+    try:
+        content = record_in(folder)
+        if content["key"] != folder.name:
+            raise RecordError(f"its record is that of run {content['key']}")
+        spec = TrainSpec.from_mapping(content["spec"])
+        check_answers(spec, content["result"], asked or spec)
+        if asked is None and (key := _own_key(spec, content["result"])) not in (None, folder.name):
+            raise RecordError(f"what it asks has the name {key} now (its word vectors, weights or split are others)")
+        return TrainedRun(folder, asked or spec, content["result"], content["circumstances"])
+    except (RecordError, OptionError, data.DataError) as error:
+        raise RecordError(f"{folder} holds no run of its name: {error}; remove it and run again") from error
+
+
+def record_in(folder: Path) -> dict[str, Any]:
+    """The content of the record in a folder of any name, whose files are all there.  Raises RecordError."""
     path = folder / "record.json"
     try:
-        content = json.loads(path.read_text())
-        stated = content.pop("digest")
-        if stated != digest_of(content):
-            raise RecordError(
-                f"{path} was altered after it was written (its digest does not match); remove {folder} and run again"
-            )
-        for name, digest in content["files"].items():
-            file = folder / name
-            if not file.is_file():
-                raise RecordError(f"{file} is missing; remove {folder} and run again")
-            if hashlib.sha256(file.read_bytes()).hexdigest() != digest:
-                raise RecordError(f"{file} was altered after it was written; remove {folder} and run again")
-        return TrainedRun(folder, TrainSpec.from_mapping(content["spec"]), content["result"], content["circumstances"])
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError, KeyError, AttributeError) as error:
-        raise RecordError(
-            f"{path} is no run record ({type(error).__name__}: {error}); remove {folder} and run again"
-        ) from error
+        content = documents.read(path)
+        documents.check(content, RECORD)
+    except documents.DocumentError as error:
+        raise RecordError(f"{path} is no run record ({error})") from error
+    if content.pop("digest") != digest_of(content):
+        raise RecordError(f"{path} was altered after it was written: its digest does not match")
+    for name, digest in content["files"].items():
+        if name not in FILES:
+            raise RecordError(f"{path} names the file {name!r}, which is of no run")
+        try:
+            with open(folder / name, "rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise RecordError(f"{folder / name} is missing or cannot be read ({error.strerror})") from error
+        if found != digest:
+            raise RecordError(f"{folder / name} was altered after it was written")
+    check_scores(content["result"], values_per_query(folder / "per_query.npz"))
+    return content
+
+
+FILES = ("spec.json", "per_query.npz", "weights.safetensors", "log.jsonl")
+RESULT = {
+    "scores": {str: {str: float}},
+    "counts": {str: {"queries": int, "gallery": int}},
+    "epochs": int,
+    "selected_epoch": int,
+    "data": {"name": str, "fingerprint": str, "images": int, "trained_on": int},
+    "split": {"name": str, "train": [str], "val": [str], "test": [str], "source": str},
+    "code": str,
+}
+RECORD = {
+    "key": str,
+    "spec": dict,
+    "result": RESULT,
+    "circumstances": {"seconds": float, "finished": str},
+    "files": {name: str for name in FILES},
+    "digest": str,
+}
+
+
+ROUNDING = 1e-6  # of values per query, which are kept in single precision
+
+
+def check_scores(result: dict[str, Any], per_query: dict[str, np.ndarray] | None = None) -> None:
+    """Raises RecordError unless every score is finite and in [0, 1] and, where they are given, the mean of its values
+    per query."""
+    if not result["scores"] or set(result["scores"]) != set(result["counts"]):
+        raise RecordError("it has no scores, or counts of other evaluations")
+    for evaluation, scores in result["scores"].items():
+        for metric, score in scores.items():
+            name = f"{evaluation}/{metric}"
+            if not 0 <= score <= 1 + ROUNDING:
+                raise RecordError(f"its score {name} is {score}, which is not in [0, 1]")
+            if per_query is None:
+                continue
+            values = per_query.get(name)
+            if values is None or values.shape != (result["counts"][evaluation]["queries"],):
+                raise RecordError(f"its values per query of {name} are not those of its queries")
+            mean = values.mean(dtype=np.float64)
+            if not (values.min() >= 0 and values.max() <= 1 + ROUNDING and abs(mean - score) <= 1e-4):
+                raise RecordError(f"its values per query of {name} do not have the mean {score:.6f}")
+
+
+def values_per_query(path: Path) -> dict[str, np.ndarray]:
+    """{evaluation/metric: (Q,)}.  Raises RecordError where the file is not readable."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays}
+    except Exception as error:  # of damaged archives, many kinds
+        raise RecordError(f"{path} is not readable ({error})") from error
+
+
+def check_answers(spec: TrainSpec, result: dict[str, Any], asked: TrainSpec) -> None:
+    """Raises RecordError unless a record of this spec and result is one of what is asked.  What lies in files (data,
+    split, word vectors, weights) counts by the key alone."""
+    ours, theirs = spec.mapping(), asked.mapping()
+    for name in theirs:
+        if name not in NOT_ASKED and ours[name] != theirs[name]:
+            raise RecordError(f"its {name} is {ours[name]!r}, and {theirs[name]!r} is asked for")
+    if asked is not spec and result["data"]["fingerprint"] != asked.fingerprint:
+        raise RecordError("it was made of other data")
+
+
+def _own_key(spec: TrainSpec, result: dict[str, Any]) -> str | None:
+    try:
+        return spec.key if spec.fingerprint == result["data"]["fingerprint"] else None
+    except (data.DataError, OSError):
+        return None  # its files are not on this machine
 
 
 def digest_of(content: dict) -> str:

@@ -6,35 +6,38 @@ that was cut off goes on from its last state.  A record whose files are missing 
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import resource
-import shutil
 import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
-from ucdr_core import data, paths
+from ucdr_core import data, documents, files, paths
 from ucdr_core.data import protocols
-from ucdr_core.device import process_number
+from ucdr_core.device import process_number, usable
 from ucdr_core.evidence import committed
 from ucdr_core.evidence.code import code_digest
 from ucdr_core.evidence.record import (
+    FILES,
     MissingRun,
     RecordError,
     RunRecord,
     TrainedRun,
+    check_answers,
+    check_scores,
     digest_of,
     load_record,
+    record_in,
     surroundings,
 )
-from ucdr_core.methods import from_mapping
+from ucdr_core.options import OptionError, from_mapping
 from ucdr_core.retrieval import metrics
 from ucdr_core.training import parallel
 from ucdr_core.training.loop import Recipe, embed, fit
@@ -60,12 +63,15 @@ class Store:
         Raises RecordError where the user's own is damaged.
         """
         try:
-            folder = self.folder(spec)
+            own = self.trained(spec)
         except (data.DataError, FileNotFoundError):
             return None  # a data set or word vectors that are not on this machine: nothing can have been run on them
-        if folder.exists():
-            return load_record(folder)
-        return committed.find(spec.key) if self.evidence else None
+        if own is not None or not self.evidence:
+            return own
+        record = committed.find(spec.key)
+        if record is not None:
+            check_answers(record.spec, record.result, spec)
+        return record
 
     def need(self, spec: TrainSpec) -> RunRecord:
         """The record of this spec.  Raises MissingRun where there is none, saying how to make it."""
@@ -79,7 +85,8 @@ class Store:
     def trained(self, spec: TrainSpec) -> TrainedRun | None:
         """The user's own run of this spec, or None.  Raises RecordError where it is damaged."""
         folder = self.folder(spec)
-        return load_record(folder) if folder.exists() else None
+        with _explained(self.root):
+            return load_record(folder, spec) if _exists(folder) else None
 
     def make(
         self,
@@ -92,31 +99,42 @@ class Store:
     ) -> TrainedRun:
         """The user's own run of this spec, trained and asked everything it can be asked if there is none yet.
 
-        A cut-off training goes on from its last state; a damaged record is set aside as `<key>.damaged` and made anew.
-        Two processes that want the same run make it once.
+        A cut-off training goes on from its last state; a damaged record is set aside as `<key>.damaged.1` and made
+        anew.  Two processes that want the same run make it once.  Raises OptionError for a device that is not there,
+        RecordError where the runs cannot be written, and what `fit` and `prepare` do.
         """
+        usable(device, spec.world_size)
         folder = self.folder(spec)
-        self.root.mkdir(parents=True, exist_ok=True)
-        with _locked(self.root / ".locks" / folder.name):
-            if folder.exists():
-                try:
-                    return load_record(folder)
-                except RecordError as error:
-                    aside = folder.with_suffix(".damaged")
-                    shutil.rmtree(aside, ignore_errors=True)
-                    folder.rename(aside)
-                    print(f"set aside as {aside.name}: {error}", flush=True)
-            work = self.root / f".{folder.name}.partial"
-            work.mkdir(exist_ok=True)
-            (work / "spec.json").write_text(json.dumps(spec.mapping(), indent=1))
-            if spec.world_size > 1:
-                parallel.launch(
-                    "ucdr_core.evidence.store", work, spec.world_size, device, progress, checkpoint_seconds, compiled
-                )
-            else:
-                self.fill(work, spec, device, progress, checkpoint_seconds, compiled)
-            work.rename(folder)
-        return load_record(folder)
+        try:
+            if (done := self.trained(spec)) is not None:
+                return _of_these_pictures(done)
+        except RecordError:
+            pass  # told below, by the process that sets it aside
+        with _explained(self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
+            with files.locked(self.root / ".locks" / folder.name):
+                if _exists(folder):
+                    try:
+                        return load_record(folder, spec)
+                    except RecordError as error:
+                        aside = folder.rename(paths.numbered(folder.with_suffix(".damaged")))
+                        print(f"set aside as {aside.name}: {error}", flush=True)
+                work = self.root / f".{folder.name}.partial"
+                work.mkdir(exist_ok=True)
+                if not _is_filled(work, spec):
+                    files.write(work / "spec.json", json.dumps(spec.mapping(), indent=1))
+                    if spec.world_size > 1:
+                        module = "ucdr_core.evidence.store"
+                        settings = (spec.world_size, device, progress, checkpoint_seconds, compiled)
+                        parallel.launch(module, work, *settings)
+                    else:
+                        self.fill(work, spec, device, progress, checkpoint_seconds, compiled)
+                for leftover in [*work.glob("state.pt*"), *work.glob(".*.partial")]:
+                    leftover.unlink()
+                files.sync(work)
+                work.rename(folder)
+                files.sync(self.root)
+        return load_record(folder, spec)
 
     def first_stage(self, device: str, progress: bool):
         """What `prepare` asks for where a method is fed by another: that one's embeddings, from a run that is made if
@@ -141,7 +159,8 @@ class Store:
                 "this training can be asked nothing: no domain but the gallery's has images of test classes"
             )
         method, feed = prepare(spec, device, progress, self.first_stage(device, progress))
-        state = work / "state.pt"
+        methods = (spec.method, *([spec.features["method"]] if spec.features else []))
+        code = code_digest(*methods)
         log = []
         if method.trained:
             recipe = from_mapping(Recipe, spec.recipe, "recipe")
@@ -152,7 +171,8 @@ class Store:
                 recipe,
                 spec.seed,
                 test=(tasks[0].query, tasks[0].gallery),
-                state_file=state,
+                state_file=work / "state.pt",
+                state_of=f"{spec.key} {code}",
                 checkpoint_seconds=checkpoint_seconds,
                 progress=progress,
                 compiled=compiled,
@@ -160,37 +180,38 @@ class Store:
         scores, per_query, counts = _scored(method, feed, spec, tasks, device)
         if process_number():
             return
-        np.savez_compressed(work / "per_query.npz", **per_query)
-        save_file(
-            {name: value.contiguous().cpu() for name, value in method.state_dict().items()},
-            work / "weights.safetensors",
-        )
-        (work / "log.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in log))
+        with files.written(work / "per_query.npz") as partial, open(partial, "wb") as file:
+            np.savez_compressed(file, **per_query)
+        weights = {name: value.contiguous().cpu() for name, value in method.state_dict().items()}
+        files.write(work / "weights.safetensors", save(weights))
+        files.write(work / "log.jsonl", "".join(json.dumps(entry) + "\n" for entry in log))
         manifest, split = training.manifest, training.split
-        methods = (spec.method, *([spec.features["method"]] if spec.features else []))
+        result: dict[str, Any] = {
+            "scores": scores,
+            "counts": counts,
+            "epochs": len(log),
+            "selected_epoch": _selected_epoch(log, spec.recipe),
+            "data": {
+                "name": manifest.name,
+                "fingerprint": manifest.fingerprint,
+                "images": len(manifest),
+                "trained_on": len(training.train),
+                "content": data.images.content(manifest),
+            },
+            "split": {
+                "name": split.name,
+                "train": list(training.seen),
+                "val": list(split.val),
+                "test": list(split.test),
+                "source": split.source,
+            },
+            "code": code,
+        }
+        check_scores(result, per_query)
         content = {
             "key": spec.key,
             "spec": spec.mapping(),
-            "result": {
-                "scores": scores,
-                "counts": counts,
-                "epochs": len(log),
-                "selected_epoch": _selected_epoch(log, spec.recipe),
-                "data": {
-                    "name": manifest.name,
-                    "fingerprint": manifest.fingerprint,
-                    "images": len(manifest),
-                    "trained_on": len(training.train),
-                },
-                "split": {
-                    "name": split.name,
-                    "train": list(training.seen),
-                    "val": list(split.val),
-                    "test": list(split.test),
-                    "source": split.source,
-                },
-                "code": code_digest(*methods),
-            },
+            "result": result,
             "circumstances": {
                 "seconds": round(time.monotonic() - started, 2),
                 "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -198,15 +219,9 @@ class Store:
                 "peak_memory_mb": peak_memory_mb(),
                 **surroundings(device),
             },
-            "files": {
-                name: hashlib.sha256((work / name).read_bytes()).hexdigest()
-                for name in ("spec.json", "per_query.npz", "weights.safetensors", "log.jsonl")
-            },
+            "files": {name: hashlib.sha256((work / name).read_bytes()).hexdigest() for name in FILES},
         }
-        state.unlink(missing_ok=True)
-        partial = work / "record.json.partial"
-        partial.write_text(json.dumps({**content, "digest": digest_of(content)}, indent=1))
-        partial.replace(work / "record.json")
+        files.write(work / "record.json", json.dumps({**content, "digest": digest_of(content)}, indent=1))
 
 
 def _scored(method, feed, spec: TrainSpec, tasks: list[data.Task], device: str):
@@ -259,20 +274,55 @@ def peak_memory_mb() -> int:
     return used // (1024 * 1024 if sys.platform == "darwin" else 1024)
 
 
+def _exists(path: Path) -> bool:
+    """A link that leads nowhere is there too.  Raises OSError where it cannot be told."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _of_these_pictures(record: TrainedRun) -> TrainedRun:
+    """The record; says so where the bytes of its pictures have changed, which their sizes and names do not tell."""
+    made_of = record.result["data"].get("content")
+    if made_of is not None and made_of != data.images.content(record.spec.manifest()):
+        print(
+            f"run {record.key}: its pictures have changed since; move {record.folder} away to train on them", flush=True
+        )
+    return record
+
+
+def _is_filled(work: Path, spec: TrainSpec) -> bool:
+    """Whether a run was finished but for the last rename."""
+    try:
+        content = record_in(work)
+        check_answers(TrainSpec.from_mapping(content["spec"]), content["result"], spec)
+        return content["key"] == spec.key
+    except (RecordError, OptionError, data.DataError):
+        return False
+
+
 @contextmanager
-def _locked(path: Path):
-    """Holds an exclusive lock on the file; the system frees it when the process ends, however it ends."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+def _explained(root: Path):
+    """What the system refuses (a full disk, a folder that may not be written), as a RecordError of one line."""
+    try:
         yield
+    except OSError as error:
+        where, reason = error.filename or root, error.strerror or str(error)
+        if isinstance(error, (FileExistsError, NotADirectoryError)):
+            reason = "a file stands where a folder is meant"
+        raise RecordError(
+            f"{where}: {reason}; runs are kept under {root} ($UCDR_HOME), and a training that was cut "
+            "off goes on from its last state"
+        ) from error
 
 
 def _main(work: str, device: str, progress: str, checkpoint_seconds: str, compiled: str) -> None:
     """One of the processes of a run on several GPUs."""
     with parallel.process(device) as (own_device, local):
         folder = Path(work)
-        spec = TrainSpec.from_mapping(json.loads((folder / "spec.json").read_text()))
+        spec = TrainSpec.from_mapping(documents.read(folder / "spec.json"))
         Store(folder.parent).fill(
             folder, spec, own_device, bool(int(progress)) and local == 0, float(checkpoint_seconds), bool(int(compiled))
         )

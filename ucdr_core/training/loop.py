@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from torch import nn
 
+from ucdr_core import files
 from ucdr_core.data import images
 from ucdr_core.data.manifest import DataError
 from ucdr_core.data.protocols import Training
 from ucdr_core.device import process_number, rows_of_process, to_device, world
-from ucdr_core.methods.base import Batch, Method, OptionError, scaled_features
+from ucdr_core.methods.base import Batch, Method, scaled_features
+from ucdr_core.options import Count, OptionError, Positive, Range, ShareBelow1, Weight
 from ucdr_core.progress import bar as progress_bar
 from ucdr_core.retrieval import metrics
 from ucdr_core.training import parallel
@@ -31,33 +35,29 @@ class Recipe:
     """How a method is trained.  Defaults: SnMpNet's paper, which the authors' code gives the missing numbers of."""
 
     optimiser: Literal["sgd", "adam"] = "sgd"
-    lr: float = 1e-3
+    lr: Positive = 1e-3
     # exponential: lr 10^(-3 epoch / 20), at least 1e-6 (SnMpNet, SAKE); halving: lr 2^-epoch, at least 5e-5 (CMT)
     decay: Literal["exponential", "halving", "constant"] = "exponential"
-    momentum: float = 0.9
+    momentum: ShareBelow1 = 0.9
     nesterov: bool = True  # the paper; the code has False
-    weight_decay: float = 0.0
-    batch_size: int = 64  # samples, divided evenly among the training domains; or triplets; or pairs
-    epochs: int = 100  # at most; see `batches`
-    patience: int = 15  # epochs without a better score
+    weight_decay: Weight = 0.0
+    batch_size: Count = 64  # samples, divided evenly among the training domains; or triplets; or pairs
+    epochs: Count = 100  # at most; see `batches`
+    patience: Count = 15  # epochs without a better score
     # The epoch that is kept: best on validation classes, the last, or best on the test classes: that is how the authors
     # of STRAD chose, and it is here to measure what it is worth.
     selection: Literal["val", "last", "test"] = "val"
     select_by: Literal["map_all", "map_200", "prec_200"] = "map_all"
     # Of pixels, so in the finetune regime only; see `images.augment`.
     augment: Literal["none", "snmpnet", "snmpnet_without_hue", "sake"] = "snmpnet"
-    beta1: float = 0.9  # of Adam
-    photo_share: float = 0.0  # of a batch of domains that is photos (SAKE: 2/3); 0: every domain alike
-    warmup_steps: int = 0  # the rate rises linearly over so many steps (STRAD's earlier code: 1,000)
-    clip_norm: float = 0.0  # of the gradient (STRAD's earlier code: 1); 0: not clipped
+    beta1: ShareBelow1 = 0.9  # of Adam
+    photo_share: ShareBelow1 = 0.0  # of a batch of domains that is photos (SAKE: 2/3); 0: every domain alike
+    # The rate rises linearly over so many steps (STRAD's earlier code: 1,000).
+    warmup_steps: Annotated[int, Range(0, 1 << 40)] = 0
+    clip_norm: Weight = 0.0  # of the gradient (STRAD's earlier code: 1); 0: not clipped
     reshuffle: bool = True  # a new order of the samples each epoch; the code shuffles once per run
 
     def __post_init__(self):
-        for name in ("lr", "batch_size", "epochs", "patience"):
-            if not getattr(self, name) > 0:
-                raise OptionError(f"recipe: {name} must be positive, not {getattr(self, name)}")
-        if not (0 <= self.photo_share < 1 and self.warmup_steps >= 0 and self.clip_norm >= 0):
-            raise OptionError("recipe: photo_share must lie in [0, 1), warmup_steps and clip_norm must not be negative")
         if self.nesterov and not self.momentum:
             raise OptionError("recipe: nesterov needs momentum above 0")
 
@@ -145,6 +145,7 @@ def fit(
     *,
     test: tuple[np.ndarray, np.ndarray] | None = None,
     state_file: Path | None = None,
+    state_of: str = "",
     checkpoint_seconds: float = 20.0,
     progress: bool = True,
     compiled: bool = False,
@@ -153,11 +154,13 @@ def fit(
 
     test                query and gallery rows, looked at by the selection rule "test" alone
     state_file          the whole state of the loop is written there (by rename) every `checkpoint_seconds`, and a run
-                        that was cut off goes on from it to the same result as one that was not
+                        that was cut off goes on from it to the same result as one that was not; from the state before
+                        it (`.before`) where it is damaged, and from the beginning where both are
+    state_of            what the state is of: one of anything else is not gone on from
     compiled            the trained trunk goes through torch.compile
 
     Raises DataError where selection needs validation classes and the split has none, or the batches cannot be made;
-    ArithmeticError where the loss is no longer finite.
+    OptionError where the loss or the score is no longer finite; OSError where the state cannot be written.
     """
     batches = Batches(method, training, recipe.batch_size, recipe.photo_share)
     selection_rows = test if recipe.selection == "test" else (training.val_query, training.val_gallery)
@@ -188,8 +191,7 @@ def fit(
     optimiser, random, generator = stepper.optimiser, stepper.random, stepper.generator
     log: list[dict] = []
     best = {"score": -1.0, "epoch": -1, "weights": _weights(method)}
-    if state_file is not None and state_file.exists():
-        state = torch.load(state_file, map_location=feed.device, weights_only=True)
+    if state_file is not None and (state := saved_state(state_file, state_of, feed.device)) is not None:
         method.load_state_dict(state["method"])
         optimiser.load_state_dict(state["optimiser"])
         random.bit_generator.state = json.loads(state["random"])
@@ -209,18 +211,18 @@ def fit(
                     sums[name] = sums.get(name, 0) + value
             parallel.align(method)
             entry = {"epoch": epoch, **{f"loss_{name}": float(value) / batches.steps for name, value in sums.items()}}
-            if not all(np.isfinite(value) for value in entry.values()):
-                raise ArithmeticError(f"the loss is no longer finite in epoch {epoch}: {entry}; lower recipe.lr")
+            _check_finite(entry, epoch)
             if recipe.selection != "last":
                 score = parallel.value_of_first_process(selection_score(), feed.device)
                 entry[f"{recipe.selection}_{recipe.select_by}"] = score
+                _check_finite(entry, epoch)
                 if score > best["score"] + 1e-9:
                     best = {"score": score, "epoch": epoch, "weights": _weights(method)}
                 bar.set_postfix({recipe.selection: f"{score:.3f}", "best": f"{best['score']:.3f}"})
             log.append(entry)
             bar.update()
             if state_file is not None and process_number() == 0 and time.monotonic() - saved >= checkpoint_seconds:
-                _save_state(state_file, method, optimiser, random, generator, log, best)
+                _save_state(state_file, state_of, method, optimiser, random, generator, log, best)
                 saved = time.monotonic()
     if recipe.selection != "last":
         method.load_state_dict(best["weights"])
@@ -356,17 +358,72 @@ def _weights(method: Method) -> dict[str, torch.Tensor]:
     return {name: value.detach().clone() for name, value in method.state_dict().items()}
 
 
-def _save_state(path: Path, method, optimiser, random, generator, log, best) -> None:
-    partial = path.with_suffix(".partial")
-    torch.save(
-        {
-            "method": method.state_dict(),
-            "optimiser": optimiser.state_dict(),
-            "random": json.dumps(random.bit_generator.state),
-            "generator": generator.get_state(),
-            "log": json.dumps(log),
-            "best": best,
-        },
-        partial,
-    )
-    partial.replace(path)
+def _check_finite(entry: dict, epoch: int) -> None:
+    if not all(np.isfinite(value) for value in entry.values()):
+        raise OptionError(f"recipe: the loss or the score is no longer finite in epoch {epoch}: {entry}; lower lr")
+
+
+# ----------------------------------------------------------------------------------------------------------- the state
+
+DIGEST = hashlib.sha256().digest_size  # bytes at the end of a state file, over all that stand before them
+
+
+def saved_state(path: Path, of: str, device: str = "cpu") -> dict | None:
+    """The newest state of `of` that is whole, or None.
+
+    One that is damaged, or of something else, is set aside (`.aside`) and named in one line.
+    """
+    for file in (path, before(path)):
+        if not file.exists():
+            continue
+        try:
+            if not _is_whole(file):
+                raise ValueError("its digest does not match")
+            state = torch.load(file, map_location=device, weights_only=True)
+            if state["of"] == of:
+                return state
+            problem = "is of another training, or of other code"
+        except Exception as error:  # of damaged files, many kinds
+            problem = f"is damaged ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+        if process_number() == 0:
+            then = "goes on from the state before it" if file == path and before(path).exists() else "begins anew"
+            print(f"{file} {problem}: the training {then}", flush=True)
+            file.replace(file.with_name(f"{file.name}.aside"))
+    return None
+
+
+def before(path: Path) -> Path:
+    """The state that was written before this one."""
+    return path.with_name(f"{path.name}.before")
+
+
+def _is_whole(path: Path) -> bool:
+    digest, remaining = hashlib.sha256(), path.stat().st_size - DIGEST
+    with open(path, "rb") as file:
+        while remaining > 0 and (block := file.read(min(remaining, 1 << 20))):
+            digest.update(block)
+            remaining -= len(block)
+        return file.read() == digest.digest()
+
+
+def _save_state(path: Path, of: str, method, optimiser, random, generator, log, best) -> None:
+    state = {
+        "of": of,
+        "method": method.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "random": json.dumps(random.bit_generator.state),
+        "generator": generator.get_state(),
+        "log": json.dumps(log),
+        "best": best,
+    }
+    with files.written(path) as partial:
+        try:
+            with open(partial, "wb") as file:
+                torch.save(state, file)
+        except RuntimeError as error:  # what torch makes of a full disk
+            raise OSError(errno.ENOSPC, "the state cannot be written: the disk is full", str(path)) from error
+        with open(partial, "r+b") as file:  # torch reads its archive from the front: what follows it is in no one's way
+            file.write(hashlib.file_digest(file, "sha256").digest())
+        files.sync(partial)
+        if path.exists():
+            path.replace(before(path))

@@ -103,12 +103,16 @@ def value_of_first_process(value: float, device: str) -> float:
 # ------------------------------------------------------------------------------------------------------------ processes
 
 
+class ProcessesFailed(RuntimeError):
+    """Processes that train a run together have ended with an error."""
+
+
 def launch(
     module: str, folder: Path, processes: int, device: str, progress: bool, checkpoint_seconds: float, compiled: bool
 ) -> None:
     """Fills a run's folder by `processes` of torchrun that run `module`, one GPU each.
 
-    Raises RuntimeError with the end of their log where they fail.
+    Raises ProcessesFailed where they fail.
     """
     threads = str(max(1, len(os.sched_getaffinity(0)) // processes))
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
@@ -122,8 +126,10 @@ def launch(
             stderr=None if progress else log,
         )
     if finished.returncode:
-        end = log_file.read_text()[-4000:]
-        raise RuntimeError(f"the {processes} processes of this run failed; they said:\n{end}")
+        said = [line for line in log_file.read_text(errors="replace").splitlines() if "Error" in line] or ["nothing"]
+        raise ProcessesFailed(
+            f"the {processes} processes of this run failed ({said[0][:300]}); their log is {log_file}"
+        )
     log_file.unlink()
 
 

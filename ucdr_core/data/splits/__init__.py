@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ucdr_core import paths
+from ucdr_core import documents, files, paths
 from ucdr_core.data.manifest import DataError, Manifest
 from ucdr_core.data.splits.words import OURS, of_authors
 
@@ -28,7 +28,8 @@ def unified(name: str) -> str:
 class Split:
     """Class names of the three parts.  `words` says which words stand for a class in the place of its name.
 
-    Raises DataError where two parts share a class, or where a part that must not be empty is.
+    Raises DataError where two parts share a class, where a part that must not be empty is, and for words of a class
+    that is in no part.
     """
 
     name: str
@@ -54,6 +55,9 @@ class Split:
         for part in ("train", "test"):
             if not parts[part]:
                 raise DataError(f"split {self.name!r} has no classes in {part!r}")
+        known = {unified(c) for classes in parts.values() for c in classes}
+        if strangers := {c for c in self.words if unified(c) not in known}:
+            raise DataError(f"split {self.name!r} has words for {_some(strangers)}, which no part lists")
 
     def resolve(self, manifest: Manifest) -> Split:
         """The same split under the manifest's own class names.
@@ -87,10 +91,7 @@ class Split:
             "val": list(self.val),
             "test": list(self.test),
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-        partial.replace(path)
+        files.write(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 def names() -> list[str]:
@@ -113,29 +114,31 @@ def load(name_or_path: str | Path) -> Split:
         split = load(str(name_or_path).removesuffix(AUTHORS_WORDS))
         of_classes = of_authors(split.name, (*split.train, *split.val, *split.test))
         return replace(split, name=split.name + AUTHORS_WORDS, words={**of_classes, **split.words})
-    path = Path(name_or_path).expanduser()
-    if not path.suffix == ".json":
+    if str(name_or_path).endswith(".json"):
+        path = Path(name_or_path)
+    elif str(name_or_path) in names():
         path = FOLDER / f"{name_or_path}.json"
-    if not path.is_file():
+    else:
         raise DataError(
             f"there is no split {str(name_or_path)!r}; shipped are {', '.join(names())}; or give the path of a .json "
             "file"
         )
     try:
-        content = json.loads(path.read_text())
-        parts = {}
-        for part in ("train", "val", "test"):
-            classes = content.get(part, []) if part == "val" else content[part]
-            if not isinstance(classes, list) or not all(isinstance(c, str) for c in classes):
-                raise TypeError(f"{part!r} must be a list of class names")
-            parts[part] = tuple(classes)
-        words = content.get("words", {})
-        if not isinstance(words, dict) or not all(isinstance(w, str) for w in words.values()):
-            raise TypeError("'words' must map class names to words")
-        words = {c: OURS[c] for classes in parts.values() for c in classes if c in OURS} | words
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+        path = path.expanduser()
+        content = documents.read(path)
+        documents.check(content, dict)
+        if unknown := set(content) - set(KIND):
+            raise documents.DocumentError(f"unknown entries {_some(unknown)}")
+        content = {"name": path.stem, "source": "", "words": {}, "val": []} | content
+        documents.check(content, KIND)
+    except (documents.DocumentError, RuntimeError) as error:  # RuntimeError: ~ of nobody
         raise DataError(f"{path} is no split file ({error}); it needs the lists 'train', 'val' and 'test'") from error
-    return Split(content.get("name", path.stem), source=str(content.get("source", "")), words=words, **parts)
+    parts = {part: tuple(content[part]) for part in ("train", "val", "test")}
+    words = {c: OURS[c] for classes in parts.values() for c in classes if c in OURS} | content["words"]
+    return Split(content["name"], source=content["source"], words=words, **parts)
+
+
+KIND = {"name": str, "source": str, "words": {str: str}, "train": [str], "val": [str], "test": [str]}  # of a split file
 
 
 PACS = ("dog", "elephant", "giraffe", "guitar", "horse", "house", "person")
@@ -215,8 +218,14 @@ def for_manifest(manifest: Manifest, name_or_path: str | None, seed: int = 0) ->
     path = paths.drawn_splits() / f"{manifest.name}-{manifest.fingerprint}-seed{seed}.json"
     if not path.exists():
         split = draw(manifest.classes, seed)
-        replace(split, name=path.stem, source=f"{split.source}; stored in {path}").save(path)
-    return load(path).resolve(manifest)
+        try:
+            replace(split, name=path.stem, source=f"{split.source}; stored in {path}").save(path)
+        except OSError as error:
+            raise DataError(f"the drawn split cannot be stored as {path}: {error.strerror or error}") from error
+    try:
+        return load(path).resolve(manifest)
+    except DataError as error:
+        raise DataError(f"{error}; remove {path}, and the split is drawn anew") from error
 
 
 def _some(items, limit: int = 10) -> str:
