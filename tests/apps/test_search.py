@@ -90,11 +90,11 @@ def test_an_index_finds_the_picture_itself_first(record, pictures):
 def test_a_second_build_looks_at_what_changed_only(record, pictures, monkeypatch):
     search.Index.build(pictures, record, progress=False)
     seen = []
-    original = data.images.read
+    original = data.images.read_file
     monkeypatch.setattr(
         search.images,
-        "read",
-        lambda manifest, row: seen.append(manifest.samples.path.iloc[row]) or original(manifest, row),
+        "read_file",
+        lambda path: seen.append(path.relative_to(pictures).as_posix()) or original(path),
     )
     files = sorted(pictures.rglob("*.png"))
     assert search.Index.build(pictures, record, progress=False).added == 0 and seen == []
@@ -184,6 +184,125 @@ def test_a_damaged_index_is_named_and_made_anew(record, pictures, capsys):
         search.Index.load(pictures)
     assert len(search.Index.build(pictures, record, progress=False)) == 8
     assert "indexing anew" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "swapped", "another folder's"])
+def test_any_damage_to_an_index_is_healed_by_search_and_said(record, pictures, tmp_path, capsys, damage):
+    index = search.Index.build(pictures, record, progress=False)
+    hits = index.search(drawing(), 8)
+    drawing().save(tmp_path / "doodle.png")
+    file = search._file(index.folder, index.run)
+    content = file.read_bytes()
+    rows = np.frombuffer(index.embeddings.tobytes(), np.uint8)
+    place = content.find(rows.tobytes())
+    assert place > 0
+    if damage == "swapped":  # two embeddings
+        size = index.embeddings[0].nbytes
+        one, two = content[place : place + size], content[place + size : place + 2 * size]
+        damaged = content[:place] + two + one + content[place + 2 * size :]
+    elif damage == "another folder's":
+        (tmp_path / "other").mkdir()
+        Image.new("RGB", (9, 9), "red").save(tmp_path / "other" / "red.png")
+        other = search.Index.build(tmp_path / "other", record, progress=False)
+        damaged = search._file(other.folder, other.run).read_bytes()
+    else:
+        middle = len(content) // 2
+        flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+        damaged = {"empty": b"", "cut": content[:-1], "flipped": flipped}[damage]
+    file.write_bytes(damaged)
+    with pytest.raises(search.DamagedIndex, match="is no index"):
+        search.Index.load(pictures)
+    arguments = ["search", str(tmp_path / "doodle.png"), "-k", "8", "--folder", str(pictures), "--json"]
+    assert cli.main(arguments) == 0
+    captured = capsys.readouterr()
+    assert [hit["path"] for hit in json.loads(captured.out)] == [str(hit.path) for hit in hits]
+    assert captured.err.count("indexing anew") == 1
+    assert cli.main(arguments) == 0 and "anew" not in capsys.readouterr().err
+
+
+def test_an_edit_at_equal_size_and_time_is_noticed(record, pictures, capsys, tmp_path):
+    victim = pictures / "a" / "edited.bmp"
+    Image.new("RGB", (32, 32), "blue").save(victim)
+    before = search.Index.build(pictures, record, progress=False)
+    times = victim.stat()
+    Image.new("RGB", (32, 32), "red").save(victim)
+    os.utime(victim, ns=(times.st_atime_ns, times.st_mtime_ns))
+    drawing().save(tmp_path / "doodle.png")
+    assert cli.main(["search", str(tmp_path / "doodle.png"), "--folder", str(pictures)]) == 0
+    assert "1 of these pictures changed or went since they were indexed" in capsys.readouterr().err
+    after = search.Index.build(pictures, record, progress=False)
+    assert after.added == 1
+    row = list(after.files).index("a/edited.bmp")
+    assert np.abs(after.embeddings[row] - before.embeddings[list(before.files).index("a/edited.bmp")]).max() > 1e-3
+
+
+def test_a_touched_file_is_not_embedded_again(record, pictures, monkeypatch):
+    search.Index.build(pictures, record, progress=False)
+    for path in pictures.rglob("*.png"):
+        path.touch()
+    monkeypatch.setattr(PictureEncoder, "embed", lambda *_, **__: pytest.fail("it was embedded"))
+    assert search.Index.build(pictures, record, progress=False, rehash=True).added == 0
+
+
+def test_strange_files_are_listed_and_cost_no_index(record, pictures, capsys):
+    (pictures / "loop").symlink_to(".")
+    (pictures / "self.png").symlink_to("self.png")
+    os.mkfifo(pictures / "pipe.png")
+    with open(os.fsencode(pictures) + b"/latin\xe9.png", "wb") as file:
+        file.write((pictures / "a").glob("*.png").__next__().read_bytes())
+    (pictures / "large.bmp").write_bytes(b"BM" + bytes(16) + (60_000).to_bytes(4, "little") * 2)
+    assert cli.main(["index", str(pictures), "--run", record.key]) == 0
+    output = capsys.readouterr().out
+    assert "8 pictures indexed" in output and "not readable: large.bmp" in output
+    for line in ("a link to a folder: 1", "a link that leads nowhere: 1", "no picture: 1", "a name that is not UTF-8"):
+        assert f"left out, {line}" in output
+    output.encode()
+
+
+def test_an_index_in_a_folder_whose_name_is_not_utf8(record, tmp_path, capsys):
+    folder = os.fsencode(tmp_path) + b"/latin\xe9"
+    os.mkdir(folder)
+    Image.new("RGB", (9, 9), "red").save(os.fsdecode(folder + b"/red.png"))
+    Image.new("RGB", (9, 9), "red").save(tmp_path / "query.png")
+    assert cli.main(["index", os.fsdecode(folder), "--run", record.key]) == 0
+    assert cli.main(["search", str(tmp_path / "query.png"), "--folder", os.fsdecode(folder), "-k", "1"]) == 0
+    assert "red.png" in capsys.readouterr().out
+
+
+def test_search_by_run_takes_the_index_of_that_run(record, small, pictures, tmp_path, capsys):
+    other = Store().make(TrainSpec.from_mapping({**small, "recipe": {**small["recipe"], "epochs": 1}}), progress=False)
+    search.Index.build(pictures, record, progress=False)
+    (tmp_path / "other").mkdir()
+    Image.new("RGB", (9, 9), "red").save(tmp_path / "other" / "red.png")
+    search.Index.build(tmp_path / "other", other, progress=False)
+    assert search.Index.load().run == other.key
+    assert search.Index.load(run=record.key[:8]).run == record.key
+    assert search.Index.load(pictures, record.key[:8]).folder == pictures
+    drawing().save(tmp_path / "doodle.png")
+    assert cli.main(["search", str(tmp_path / "doodle.png"), "--run", "ffff"]) == 2
+    assert "there is no index of any folder by run ffff" in capsys.readouterr().err
+    assert cli.main(["search", str(tmp_path / "doodle.png"), "--run", "../x"]) == 2
+
+
+@pytest.mark.parametrize("name, message", [("x.zzz", "must end in one of"), ("x", "must end in"), ("d.png", "folder")])
+def test_a_name_that_cannot_be_saved_to_is_refused_before_the_work(tmp_path, capsys, monkeypatch, name, message):
+    monkeypatch.setattr(search.Index, "load", lambda *_: pytest.fail("it was loaded"))
+    (tmp_path / "d.png").mkdir()
+    drawing().save(tmp_path / "doodle.png")
+    assert cli.main(["search", str(tmp_path / "doodle.png"), "--save", str(tmp_path / name)]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_sheet_shows_pictures_upright(record, pictures, tmp_path):
+    image = Image.new("RGB", (40, 20), "black")
+    image.paste("white", (0, 0, 20, 20))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "turned.jpg", exif=exif)
+    index = search.Index.build(pictures, record, progress=False)
+    (tmp_path / "gone.png").unlink(missing_ok=True)
+    sheet = index.show([search.Hit(tmp_path / "turned.jpg", 1.0), search.Hit(tmp_path / "gone.png", 0.5)])
+    assert sheet.getpixel((80, 66)) > (200,) * 3 and sheet.getpixel((80, 92)) < (60,) * 3
 
 
 @pytest.mark.parametrize("kind, recall", [("flat", 1.0), ("hnsw", 0.9), ("ivf", 0.5)])

@@ -1,18 +1,13 @@
 """The papers' data sets on trees with their true layouts and pitfalls; packing; fetching."""
 
-import http.server
 import io
-import tarfile
-import threading
-import zipfile
-from functools import partial
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from ucdr_core import cli, data
-from ucdr_core.data import download, images, published, splits
+from ucdr_core.data import images, published, splits
 from ucdr_core.data.manifest import DataError
 
 
@@ -42,15 +37,15 @@ def sketchy(tmp_path):
 
 
 def test_sketchy_drops_the_photos_that_stand_twice(sketchy):
-    on_disk = published.find("sketchy", sketchy)
-    counts = on_disk.manifest.counts()
-    assert set(on_disk.manifest.classes) == {"airplane", "hot_air_balloon", "jack_o_lantern", "car_(sedan)"}
+    manifest = published.load("sketchy", sketchy)
+    counts = manifest.counts()
+    assert set(manifest.classes) == {"airplane", "hot_air_balloon", "jack_o_lantern", "car_(sedan)"}
     assert (counts.loc["sketch"] == 2).all() and (counts.loc["photo"] == 3).all()  # both halves once, one rendering
-    assert len(on_disk.left_out["stands twice"]) == 4 and all(
-        "256x256/photo" in path for path in on_disk.left_out["stands twice"]
+    assert len(manifest.left_out["stands twice"]) == 4 and all(
+        "256x256/photo" in path for path in manifest.left_out["stands twice"]
     )
-    assert on_disk.left_out["no class of the data set"] == ["EXTEND_image_sketchy/no such class"]
-    assert on_disk.left_out["no picture"] == [
+    assert manifest.left_out["no class of the data set"] == ["EXTEND_image_sketchy/no such class"]
+    assert manifest.left_out["no picture"] == [
         "EXTEND_image_sketchy/airplane/Thumbs.db",
         "EXTEND_image_sketchy/airplane/folder.jpg",
     ]
@@ -177,7 +172,7 @@ def test_what_cannot_be_read_is_listed_never_fatal_never_silent(nasty, capsys):
         assert f"skipped photo/cat/{name}: " in output
     manifest = data.load("folders", nasty)
     assert len(manifest) == 6 and len(manifest.base) == 9  # later runs leave them out, and read the same pack
-    pack = images.packed(manifest.base, 16)
+    pack = images.packed(manifest.base, 16, needed=manifest.base_rows)
     good = manifest.base_rows[manifest.samples.path.str.endswith("good.jpg").to_numpy()]
     assert len(good) == 1 and np.abs(pack[good[0]].astype(int) - (200, 30, 30)).max() <= 3  # JPEG rounds
 
@@ -208,104 +203,3 @@ def test_packing_goes_on_from_where_it_was_cut(tree, monkeypatch):
     monkeypatch.setattr(images, "read", lambda manifest, row: (calls.append(row), read(manifest, row))[1])
     np.testing.assert_array_equal(images.packed(manifest, 12, progress=False), whole)
     assert 0 < len(calls) < len(manifest) and first + len(calls) <= len(manifest) + 20
-    assert not images.pack_file(manifest, 12).with_suffix(".done").exists()
-
-
-# ------------------------------------------------------------------------------------------------------------- fetching
-
-
-@pytest.fixture
-def server(tmp_path):
-    """A server of one folder that answers ranges; `cut` makes it break off once."""
-    folder = tmp_path / "served"
-    folder.mkdir()
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        cut, ranges = None, []
-
-        def log_message(self, *_):
-            pass
-
-        def do_GET(self):
-            body = (folder / self.path.strip("/")).read_bytes() if (folder / self.path.strip("/")).is_file() else None
-            Handler.ranges.append(self.headers.get("Range"))
-            if body is None:
-                return self.send_error(404)
-            start = int(self.headers["Range"][6:-1]) if self.headers.get("Range") else 0
-            self.send_response(206 if start else 200)
-            self.send_header("Content-Length", str(len(body) - start))
-            self.end_headers()
-            self.wfile.write(body[start : Handler.cut or None])
-
-    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler))
-    threading.Thread(target=httpd.serve_forever, daemon=True).start()
-    yield folder, f"http://127.0.0.1:{httpd.server_port}", Handler
-    httpd.shutdown()
-    httpd.server_close()
-
-
-def test_a_fetch_that_was_cut_off_goes_on(server, tmp_path):
-    folder, address, handler = server
-    body = np.random.default_rng(0).bytes(3_000_000)
-    (folder / "a.zip").write_bytes(body)
-    handler.cut = 1_200_000
-    with pytest.raises(DataError, match="could not be fetched|was cut off"):
-        download.fetch(f"{address}/a.zip", tmp_path / "a.zip", progress=False)
-    handler.cut = None
-    assert download.fetch(f"{address}/a.zip", tmp_path / "a.zip", progress=False).read_bytes() == body
-    assert handler.ranges[0] is None and handler.ranges[1].startswith("bytes=") and int(handler.ranges[1][6:-1]) > 0
-    with pytest.raises(DataError, match="answers 404"):
-        download.fetch(f"{address}/b.zip", tmp_path / "b.zip", progress=False)
-    (tmp_path / "a.zip").write_bytes(body[:-1])
-    with pytest.raises(DataError, match="has changed since it was fetched"):
-        download.fetch(f"{address}/a.zip", tmp_path / "a.zip", progress=False)
-
-
-@pytest.mark.parametrize(
-    "member, link",
-    [("../outside.txt", False), ("/etc/outside.txt", False), ("a/../../outside.txt", False), ("link", True)],
-)
-@pytest.mark.parametrize("kind", ["zip", "tar"])
-def test_an_archive_that_leaves_its_folder_is_refused_whole(tmp_path, member, link, kind):
-    file = tmp_path / f"bad.{kind}"
-    if kind == "zip":
-        with zipfile.ZipFile(file, "w") as pack:
-            pack.writestr("fine.txt", "x")
-            info = zipfile.ZipInfo(member)
-            info.external_attr = (0o120777 << 16) if link else 0
-            pack.writestr(info, "/etc/passwd")
-    else:
-        with tarfile.open(file, "w") as pack:
-            pack.addfile(tarfile.TarInfo("fine.txt"), io.BytesIO())
-            info = tarfile.TarInfo(member)
-            if link:
-                info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
-            pack.addfile(info, io.BytesIO())
-    with pytest.raises(DataError, match="it was not unpacked"):
-        download.unpack(file, tmp_path / "out")
-    assert not list((tmp_path / "out").iterdir()) and not (tmp_path / "outside.txt").exists()
-
-
-def test_downloading_a_data_set_fetches_unpacks_once_and_says_what_to_click(server, tmp_path, monkeypatch):
-    folder, address, handler = server
-    with zipfile.ZipFile(folder / "sketches.zip", "w") as pack:
-        pack.writestr("png/cat/1.png", "x")
-    known = published.PUBLISHED["tuberlin"]
-    archives = (published.Archive("sketches.zip", f"{address}/sketches.zip"), known.archives[1])
-    monkeypatch.setitem(published.PUBLISHED, "tuberlin", published.Published(**{**vars(known), "archives": archives}))
-    lines = download.download("tuberlin", tmp_path / "tb", progress=False)
-    assert (
-        (tmp_path / "tb" / "png" / "cat" / "1.png").read_text() == "x"
-        and "fetched from" in lines[0]
-        and "ImageResized" in lines[1]
-    )
-    (tmp_path / "tb" / "sketches.zip").unlink()
-    requests = len(handler.ranges)
-    assert (
-        "unpacked before" in download.download("tuberlin", tmp_path / "tb", progress=False)[0]
-        and len(handler.ranges) == requests
-    )
-    (tmp_path / "damaged.zip").write_bytes(b"PK\x03\x04 no zip")
-    with pytest.raises(DataError, match="no .zip or .tar archive|damaged"):
-        download.unpack(tmp_path / "damaged.zip", tmp_path / "out")
-    assert (tmp_path / "tb" / ".sketches.zip.unpacked").exists()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from ucdr_core import data
 from ucdr_core.data import download, images, published
+from ucdr_core.data.manifest import printable
+
+MAX_SIZE_PX = 1024
 
 
 def add_data(parser) -> None:
@@ -18,6 +21,12 @@ def add_data(parser) -> None:
         default=224,
         help="pack: side of the decoded pictures; a run reads those of its own size_px (default 224, the papers')",
     )
+    parser.add_argument(
+        "--rehash",
+        action="store_true",
+        help="status and pack: read every picture again.  Without it one whose size, time of change and time of its "
+        "entry (ctime) are as before is taken to be as before; others are read, and decoded where their bytes changed",
+    )
     parser.set_defaults(do=_data)
 
 
@@ -31,19 +40,22 @@ def _list(_) -> None:
 
 
 def _status(options) -> None:
-    if options.name in published.PUBLISHED:
-        print("\n".join(published.status(options.name, options.data_root)))
-        return
     manifest = data.load(options.name, options.data_root)
-    counts = manifest.counts()
-    print(
-        f"{manifest.name}: {len(manifest)} images, {len(manifest.classes)} classes, fingerprint "
-        f"{manifest.fingerprint}, root {manifest.root}"
-    )
-    for domain in manifest.domains:
-        images_of_class = counts.loc[domain]
-        there = images_of_class[images_of_class > 0]
-        print(f"  {domain:16} {there.sum():6} images in {len(there)} classes, {there.min()} to {there.max()} per class")
+    if options.name in published.PUBLISHED:
+        print("\n".join(published.status(manifest.base or manifest)))
+    else:
+        print(
+            f"{manifest.name}: {len(manifest)} images, {len(manifest.classes)} classes, fingerprint "
+            f"{manifest.fingerprint}, root {printable(manifest.root)}"
+        )
+        counts = manifest.counts()
+        for domain in manifest.domains:
+            images_of_class = counts.loc[domain]
+            there = images_of_class[images_of_class > 0]
+            per_class = f"{there.min()} to {there.max()} per class"
+            print(f"  {domain:16} {there.sum():6} images in {len(there)} classes, {per_class}")
+    for line in images.notes(manifest, rehash=options.rehash, progress=True):
+        print(f"  {line}")
 
 
 def _download(options) -> None:
@@ -55,13 +67,15 @@ def _download(options) -> None:
 
 
 def _pack(options) -> None:
+    if not 1 <= options.size_px <= MAX_SIZE_PX:
+        raise data.DataError(f"--size-px must lie in [1, {MAX_SIZE_PX}], not {options.size_px}")
     manifest = data.load(options.name, options.data_root)
     whole = manifest.base or manifest
-    images.packed(whole, options.size_px, skip_unreadable=True)
+    images.packed(whole, options.size_px, skip_unreadable=True, rehash=options.rehash)
     skipped = images.unreadable(whole)
     print(
         f"{whole.name}: {len(whole) - len(skipped):,} of {len(whole):,} pictures at {options.size_px} px in "
         f"{images.pack_file(whole, options.size_px)}"
     )
-    for path, why in skipped.items():
-        print(f"  skipped {path}: {why}")
+    for line in images.notes(whole):
+        print(f"  {line}")

@@ -10,7 +10,7 @@ import pandas as pd
 
 from ucdr_core import paths
 from ucdr_core.data import images, published
-from ucdr_core.data.manifest import IMAGE_SUFFIXES, DataError, Manifest
+from ucdr_core.data.manifest import DataError, Manifest, pictures, printable
 
 # The analogue of each paper's data set: {domain of the paper: [emoji sets]}, and why these.
 # No view trains on, or searches, a second finish of the drawings that it queries: OpenMoji's lines and the doodles are
@@ -70,8 +70,11 @@ def emoji(view: str | None = None) -> Manifest:
 @lru_cache(maxsize=1)
 def _whole_emoji() -> Manifest:
     pack = paths.PACKAGE / "data" / "emoji_domains" / "emoji.zip"
-    with zipfile.ZipFile(pack) as members:
-        names = sorted(members.namelist())
+    try:
+        with zipfile.ZipFile(pack) as members:
+            names = sorted(members.namelist())
+    except (OSError, zipfile.BadZipFile) as error:
+        raise DataError(f"{pack} is damaged ({error}); install the package again") from error
     domain, class_name = zip(*(name.split("/")[:2] for name in names))
     return Manifest("emoji", pack, pd.DataFrame({"path": names, "class_name": class_name, "domain": domain}))
 
@@ -79,18 +82,17 @@ def _whole_emoji() -> Manifest:
 def folders(root: Path | str) -> Manifest:
     """Own pictures laid out as `<domain>/<class>/<image file>`.
 
-    Hidden files and files that are no images are left out.  Raises DataError where the folder is missing or holds no
-    image.
+    Hidden files are passed over; files that are no images, links out of the folder and names that are not UTF-8 are
+    left out, and listed by the manifest.  Raises DataError where the folder is missing or holds no image.
     """
-    root = Path(root).expanduser().resolve()
+    root = paths.resolved(root)
     if not root.is_dir():
-        raise DataError(f"{root} is not a folder; --data-root must name one laid out as <domain>/<class>/<image file>")
-    rows = []
-    for path in sorted(root.glob("*/*/*")):
-        parts = path.relative_to(root).parts
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() and not any(part.startswith(".") for part in parts):
-            rows.append(("/".join(parts), parts[1], parts[0]))
-    return Manifest("folders", root, pd.DataFrame(rows, columns=["path", "class_name", "domain"]))
+        raise DataError(
+            f"{printable(root)} is not a folder; --data-root must name one laid out as <domain>/<class>/<image file>"
+        )
+    found, left_out = pictures(root, depth=3)
+    rows = [(path, *reversed(path.split("/")[:2])) for path in sorted(found, key=lambda path: path.split("/"))]
+    return Manifest("folders", root, pd.DataFrame(rows, columns=["path", "class_name", "domain"]), left_out=left_out)
 
 
 def load(dataset: str, data_root: Path | str | None = None) -> Manifest:

@@ -1,42 +1,179 @@
-"""Images decoded once into a packed uint8 cache, and augmentation of whole batches on the device."""
+"""Images: read, decoded once into a packed uint8 cache, and augmented in whole batches on the device."""
 
 from __future__ import annotations
 
-import fcntl
+import hashlib
 import io
 import json
 import os
+import threading
+import time
+import warnings
 import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from functools import lru_cache
+from contextlib import contextmanager, nullcontext, suppress
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
-from ucdr_core import paths
-from ucdr_core.data.manifest import DataError, Manifest
+from ucdr_core import files, paths
+from ucdr_core.data.arrays import ORIGIN, CheckedArray, written_to
+from ucdr_core.data.manifest import DataError, Manifest, left_out_lines, printable, stamp
+from ucdr_core.data.splits import Split, unified
 from ucdr_core.device import to_device
 from ucdr_core.progress import bar as progress_bar
 
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+MAX_PIXELS = 64_000_000  # of one picture, by its header; and of all that are decoded at the same time
+MAX_BYTES = 1 << 30  # of one file
+THREADS = max(4, len(os.sched_getaffinity(0)))  # Pillow works without holding the interpreter
+
+# Pillow's own limit is higher, and a warning.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+# ------------------------------------------------------------------------------------------------------------- reading
+
+
+class PictureError(DataError):
+    """A file is no readable image; `why` says it without the file's name."""
+
+    def __init__(self, path: Path, why: str):
+        super().__init__(f"{printable(path)} is not a readable image ({why}); mend it or take it out")
+        self.why = why
+
 
 def read(manifest: Manifest, row: int) -> Image.Image:
-    """One image, RGB on white, turned upright.  Raises DataError naming a file that is no readable image."""
+    """One image as `read_file` gives it, also from a zip file."""
     path = manifest.samples.path.iloc[row]
+    if manifest.root.is_dir():
+        return read_file(manifest.root / path)
     try:
-        if manifest.root.is_dir():
-            data = (manifest.root / path).read_bytes()
-        else:
-            data = _opened(manifest.root).read(path)
-        image = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
-        if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        return image.convert("RGB")
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
-        raise DataError(f"{manifest.root / path} is not a readable image ({error}); mend it or take it out") from error
+        member = io.BytesIO(_opened(manifest.root).read(path))
+    except (OSError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{manifest.root} is damaged ({error}); install it again") from error
+    return _read(member, manifest.root / path)
+
+
+def read_file(path: Path) -> Image.Image:
+    """A picture, RGB on white, turned upright; of several frames or pages the first.
+
+    Integers of 16 bits are divided by 257.  Integers of 32 bits are kept where all lie in 0 to 255, and real numbers
+    count from 0 to 1 where all lie there; otherwise their smallest becomes 0 and their largest 255.
+
+    Raises PictureError for a file that is none of FORMATS, has more than MAX_PIXELS pixels, is damaged, or changes
+    while it is read.
+    """
+    try:
+        before = stamp(path)
+        if before[0] > MAX_BYTES:
+            raise PictureError(path, f"it has {before[0] / 1e9:.2f} GB; at most {MAX_BYTES / 1e9:.2f} GB are read")
+        with open(path, "rb") as file:
+            image = _read(file, path)
+        if stamp(path) != before:
+            raise PictureError(path, "it changed while it was read")
+        return image
+    except OSError as error:
+        raise PictureError(path, error.strerror or str(error)) from error
+
+
+def _read(file: IO[bytes], path: Path) -> Image.Image:
+    try:
+        with Image.open(file, formats=FORMATS) as image:
+            pixels = image.width * image.height
+            if pixels > MAX_PIXELS:
+                raise ValueError(f"it has {pixels / 1e6:,.0f} million pixels; at most {MAX_PIXELS // 10**6} are read")
+            with _decoding.of(pixels), _libtiff_silent() if image.format == "TIFF" else nullcontext():
+                image.load()
+                with suppress(Exception):  # damaged tags say nothing of the pixels
+                    ImageOps.exif_transpose(image, in_place=True)
+                return _on_white(image)
+    except UnidentifiedImageError as error:
+        raise PictureError(path, f"it is damaged, or none of {', '.join(FORMATS)}") from error
+    except Exception as error:  # of a damaged file a decoder raises anything
+        raise PictureError(path, printable(str(error) or type(error).__name__)) from error
+
+
+class _Decoding:
+    """Bounds the memory of threads that decode: together they hold pictures of at most MAX_PIXELS pixels."""
+
+    def __init__(self) -> None:
+        self._changed, self._pixels = threading.Condition(), 0
+
+    @contextmanager
+    def of(self, pixels: int) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: self._pixels + pixels <= MAX_PIXELS)
+            self._pixels += pixels
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._pixels -= pixels
+                self._changed.notify_all()
+
+
+_decoding = _Decoding()
+_one_at_a_time = threading.Lock()
+
+
+@contextmanager
+def _libtiff_silent() -> Iterator[None]:
+    """libtiff writes what it thinks of a damaged file to standard error itself, beside the one line that we print."""
+    with _one_at_a_time:
+        kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            os.close(nowhere)
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    if image.mode.startswith(("I", "F")):
+        return _scaled(image).convert("RGB")
+    if image.mode == "LAB":
+        profiles = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        return ImageCms.profileToProfile(image, *profiles, outputMode="RGB")
+    if image.mode == "La":
+        image = image.convert("LA")
+    if image.mode in ("RGBA", "RGBa", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def _scaled(image: Image.Image) -> Image.Image:
+    """A picture of 16 or 32 bits a pixel, or of real numbers, as one of 8 bits."""
+    values = np.asarray(image)
+    if image.mode.startswith("I;16"):
+        low, high = 0.0, 65535.0
+    else:
+        if image.mode == "I" and image.format == "TIFF" and image.tag_v2.get(339, (1,))[0] == 1:
+            values = values.view(np.uint32)  # by the tag SampleFormat; Pillow takes them for signed
+        finite = values[np.isfinite(values)]
+        if not len(finite):
+            raise ValueError("none of its values is finite")
+        low, high = float(finite.min()), float(finite.max())
+        usual = 255.0 if image.mode == "I" else 1.0
+        if low >= 0 and high <= usual:
+            low, high = 0.0, usual
+    scaled = np.empty(values.shape, np.uint8)
+    for start in range(0, len(values), 256):  # in double precision a whole picture would take eight times its bytes
+        part = np.nan_to_num(values[start : start + 256].astype(np.float64), nan=low, posinf=high, neginf=low)
+        scaled[start : start + 256] = np.rint((part - low) * (255 / ((high - low) or 1)))
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        scaled[values == transparent] = 255
+    return Image.fromarray(scaled)
 
 
 @lru_cache(maxsize=2)
@@ -44,34 +181,198 @@ def _opened(path: Path) -> zipfile.ZipFile:
     return zipfile.ZipFile(path)  # once: its directory of thousands of members takes longer to read than an image
 
 
+# ------------------------------------------------------------------------------------------------------------ contents
+
+UNREADABLE = b"\xff" * ORIGIN  # of a file that cannot be opened
+RECENT_NS = 2_000_000_000  # a file that changed so lately may change again and have the same time
+
+
+def contents(manifest: Manifest, rehash: bool = False, progress: bool = False) -> np.ndarray:
+    """(n, 16) uint8 that say what the bytes of each sample are: their BLAKE2b.  In a zip file its CRC-32 stands for
+    them.
+
+    They are kept, and a file is read again when its size or one of its two times has changed (`manifest.stamp`).
+    rehash  True: every file is read again
+    """
+    if manifest.base is not None:
+        return contents(manifest.base, rehash, progress)[manifest.base_rows]
+    if not manifest.root.is_dir():
+        marks = [b"%08x %d" % member for member in manifest.members()]
+        return _rows([hashlib.blake2b(mark, digest_size=ORIGIN).digest() for mark in marks])
+    file = paths.cache() / "images" / f"{manifest.name}-{manifest.fingerprint}.contents"
+    before, known = np.full((len(manifest), 3), -1), np.zeros((len(manifest), ORIGIN), np.uint8)
+    try:
+        with np.load(io.BytesIO(files.sealed(file))) as stored:
+            before, known = stored["stamps"], stored["contents"]
+    except FileNotFoundError:
+        pass
+    except (OSError, files.Damaged) as error:
+        print(f"{file.name}: {error}; the pictures are read again", flush=True)
+    pictures = [manifest.root / path for path in manifest.samples.path]
+    stamps, now = read_contents(
+        pictures, manifest.stamps(), before, known, rehash, f"reading {manifest.name}" * progress
+    )
+    if not (np.array_equal(stamps, before) and np.array_equal(now, known)):
+        content = io.BytesIO()
+        np.savez(content, stamps=stamps, contents=now)
+        with written_to(file):
+            files.seal(file, content.getvalue())
+    return now
+
+
+def read_contents(
+    pictures: Sequence[Path], stamps: np.ndarray, before: np.ndarray, known: np.ndarray, rehash: bool, title: str = ""
+) -> tuple[np.ndarray, np.ndarray]:
+    """(stamps to keep (n, 3), contents (n, 16)): those of `known` where `stamps` are as `before`, others read anew.
+
+    title  of the progress bar; "" shows none
+    """
+    started, contents = time.time_ns(), known.copy()
+    changed = np.flatnonzero((stamps != before).any(1) | rehash)
+    with (
+        ThreadPoolExecutor(THREADS) as pool,
+        progress_bar(total=len(changed), desc=title, unit="img", disable=not title) as bar,
+    ):
+        for row, content in zip(
+            changed.tolist(), pool.map(content_of, [pictures[row] for row in changed], chunksize=16)
+        ):
+            contents[row] = np.frombuffer(content, np.uint8)
+            bar.update()
+    stamps = stamps.copy()
+    stamps[stamps[:, 1:].max(1) > started - RECENT_NS] = -1
+    return stamps, contents
+
+
+def content_of(path: Path) -> bytes:
+    """The BLAKE2b of a file's bytes, 16 bytes; UNREADABLE where it cannot be opened or has more than MAX_BYTES."""
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            return UNREADABLE
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, partial(hashlib.blake2b, digest_size=ORIGIN)).digest()
+    except OSError:
+        return UNREADABLE
+
+
+def content(manifest: Manifest) -> str:
+    """16 hex digits that change with every byte of the pictures, where `Manifest.fingerprint` looks at sizes."""
+    return hashlib.sha256(contents(manifest).tobytes()).hexdigest()[:16]
+
+
+def _rows(digests: list[bytes]) -> np.ndarray:
+    return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, ORIGIN)
+
+
+def twins(manifest: Manifest, split: Split | None = None, rehash: bool = False, progress: bool = False) -> list[str]:
+    """Lines about pictures of equal bytes in several classes: they are labelled twice, or were seen in training.
+
+    split  only those in a class that is trained on and in one that is tested
+    """
+    table = manifest.samples.assign(content=[row.tobytes() for row in contents(manifest, rehash, progress)])
+    table = table[table.content.duplicated(keep=False) & (table.content != UNREADABLE)]
+    sides = table.class_name
+    if split is not None:
+        part = {unified(name): "seen" for name in (*split.train, *split.val)}
+        part |= {unified(name): "unseen" for name in split.test}
+        sides = sides.map(unified).map(part)
+    groups = [
+        group for _, group in table[sides.notna()].groupby("content", sort=False) if sides[group.index].nunique() > 1
+    ]
+    where = "both in a class that is tested and in one that is not" if split else "in several classes"
+    if not groups:
+        return []
+    first = groups[0].path.tolist()
+    return [
+        f"{len(groups):,} picture{'s' * (len(groups) > 1)} stand{'s' * (len(groups) == 1)} {where}, byte for byte "
+        f"(first {' = '.join(map(printable, first[:4]))}); take one of each out, or results are too good"
+    ]
+
+
+def notes(manifest: Manifest, split: Split | None = None, rehash: bool = False, progress: bool = False) -> list[str]:
+    """Lines that a reader of a score should see: what was left out, what could not be read, what stands twice."""
+    skipped = unreadable(manifest.base or manifest)
+    return [
+        *left_out_lines((manifest.base or manifest).left_out),
+        *(f"skipped {path}: {why}" for path, why in skipped.items()),
+        *twins(manifest, split, rehash, progress),
+    ]
+
+
+# ------------------------------------------------------------------------------------------------------------- packing
+
+BATCH = max(16, 2 * THREADS)  # pictures that are decoded before they are written
+
+
 class Unreadable(DataError):
     """Files that are no readable images; problems {path in the manifest: why}."""
 
     def __init__(self, manifest: Manifest, problems: dict[str, str]):
-        listed = "\n".join(f"  {path}: {why}" for path, why in sorted(problems.items())[:50])
+        listed = "; ".join(f"{path}: {why}" for path, why in sorted(problems.items())[:10])
+        more = f"; and {len(problems) - 10} more" if len(problems) > 10 else ""
         super().__init__(
-            f"{len(problems)} of {len(manifest)} files of {manifest.name} could not be read; mend them, take them out, "
-            f"or let `ucdr data pack` skip them:\n{listed}"
+            f"{len(problems)} of {len(manifest)} files of {manifest.name} could not be read ({listed}{more}); mend "
+            "them, take them out, or let `ucdr data pack` skip them"
         )
         self.problems = problems
 
 
-def packed(manifest: Manifest, size_px: int, progress: bool = True, skip_unreadable: bool = False) -> np.ndarray:
+def packed(
+    manifest: Manifest,
+    size_px: int,
+    progress: bool = True,
+    skip_unreadable: bool = False,
+    rehash: bool = False,
+    needed: np.ndarray | None = None,
+) -> CheckedArray:
     """All images of the manifest as (n, size_px, size_px, 3) uint8, memory-mapped from the cache, decoded on first use.
 
-    Images are squashed to a square, as the papers' code does.  What is decoded stays when the work is cut off, and is
-    not decoded again.
+    Images are squashed to a square, as the papers' code does.  What is decoded stays when the work is cut off or a file
+    cannot be read, and is not decoded again until the file changes (`contents`).
     skip_unreadable  True: an unreadable file is black, and listed by `unreadable(manifest)`
+    rehash           True: every file is read again, to see whether it changed
+    needed           rows (k,) that may not be black; None: all
 
-    Raises Unreadable listing every such file otherwise, and keeps nothing.
+    Raises Unreadable listing every unreadable file otherwise.
     """
-    path = pack_file(manifest, size_px)
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(path.with_suffix(".lock")):
-            if not path.exists():
-                _decode_all(manifest, size_px, path, progress, skip_unreadable)
-    return np.load(path, mmap_mode="r")
+    problems: dict[str, str] = {}
+
+    def decoded(row: int) -> np.ndarray | None:
+        try:
+            image = read(manifest, row)
+        except PictureError as error:
+            problems[manifest.samples.path.iloc[row]] = error.why
+            return None
+        if image.size != (size_px, size_px):
+            image = image.resize((size_px, size_px), Image.Resampling.BICUBIC)
+        return np.asarray(image)
+
+    def make(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        with ThreadPoolExecutor(THREADS) as pool:
+            pictures = list(pool.map(decoded, rows.tolist()))
+        is_made = np.array([picture is not None for picture in pictures])
+        pixels = [picture for picture in pictures if picture is not None]
+        return rows[is_made], np.array(pixels, np.uint8).reshape(-1, size_px, size_px, 3)
+
+    title, now = f"decoding {manifest.name}" * progress, contents(manifest, rehash, progress)
+    array = CheckedArray(pack_file(manifest, size_px), now, make, BATCH, title)
+    array.given_up = manifest.samples.path.isin(list(unreadable(manifest))).to_numpy(copy=True)
+    if not skip_unreadable:
+        array.given_up[slice(None) if needed is None else needed] = False
+    if not len(missing := array.missing()):
+        return array
+    array.fill(missing)
+    changed = np.flatnonzero((contents(manifest) != now).any(1))
+    if len(changed):
+        raise DataError(
+            f"{manifest.root / manifest.samples.path.iloc[changed[0]]} changed while the pictures were decoded; "
+            "the same command decodes it again"
+        )
+    if problems and (not skip_unreadable or len(problems) == len(manifest)):
+        raise Unreadable(manifest, problems)
+    if problems:
+        _list_unreadable(manifest, unreadable(manifest) | problems)
+        array.given_up |= manifest.samples.path.isin(list(problems)).to_numpy()
+    return array
 
 
 def pack_file(manifest: Manifest, size_px: int) -> Path:
@@ -79,58 +380,29 @@ def pack_file(manifest: Manifest, size_px: int) -> Path:
     return paths.cache() / "images" / f"{manifest.name}-{manifest.fingerprint}-{size_px}px.npy"
 
 
-def _decode_all(manifest: Manifest, size_px: int, path: Path, progress: bool, skip_unreadable: bool) -> None:
-    partial, marks = path.with_suffix(".partial"), path.with_suffix(".done")
-    shape = (len(manifest), size_px, size_px, 3)
-    if not (partial.exists() and marks.exists()):
-        np.lib.format.open_memmap(partial, "w+", np.uint8, shape).flush()
-        np.lib.format.open_memmap(marks, "w+", np.uint8, (len(manifest),)).flush()  # 0: not yet, 1: decoded
-    pixels, is_decoded = np.lib.format.open_memmap(partial, "r+"), np.lib.format.open_memmap(marks, "r+")
-    problems: dict[str, str] = {}
-
-    def decode(row: int) -> None:
-        try:
-            image = read(manifest, row)
-        except DataError as error:
-            problems[manifest.samples.path.iloc[row]] = str(error.__cause__ or error)
-            return
-        if image.size != (size_px, size_px):
-            image = image.resize((size_px, size_px), Image.Resampling.BICUBIC)
-        pixels[row] = np.asarray(image)
-        is_decoded[row] = 1
-
-    missing = np.flatnonzero(np.asarray(is_decoded) == 0).tolist()
-    title, before = f"decoding {manifest.name}", len(manifest) - len(missing)
-    with (
-        ThreadPoolExecutor(
-            max(4, len(os.sched_getaffinity(0)))
-        ) as pool,  # Pillow works without holding the interpreter
-        progress_bar(total=len(manifest), initial=before, desc=title, unit="img", disable=not progress) as bar,
-    ):
-        for _ in pool.map(decode, missing, chunksize=16):
-            bar.update()
-    pixels.flush()
-    is_decoded.flush()
-    if problems and not skip_unreadable:
-        partial.unlink()
-        marks.unlink()
-        raise Unreadable(manifest, problems)
-    if problems:
-        listing = _unreadable_file(manifest)
-        listing.with_suffix(".partial").write_text(json.dumps(problems, indent=1, sort_keys=True) + "\n")
-        listing.with_suffix(".partial").replace(listing)
-    partial.replace(path)
-    marks.unlink()
+def _list_unreadable(manifest: Manifest, problems: dict[str, str]) -> None:
+    file = _unreadable_file(manifest)
+    now = dict(zip(manifest.samples.path, contents(manifest)))
+    listed = {path: [now[path].tobytes().hex(), why] for path, why in sorted(problems.items())}
+    with written_to(file):
+        files.seal(file, json.dumps(listed, indent=1).encode())
 
 
 def _unreadable_file(manifest: Manifest) -> Path:
-    return paths.cache() / "images" / f"{manifest.name}-{manifest.fingerprint}-unreadable.json"
+    return paths.cache() / "images" / f"{manifest.name}-{manifest.fingerprint}.unreadable"
 
 
 def unreadable(manifest: Manifest) -> dict[str, str]:
-    """{path: why} of the files that packing has skipped."""
-    path = _unreadable_file(manifest)
-    return json.loads(path.read_text()) if path.exists() else {}
+    """{path: why} of the files that packing has skipped and that have not changed since."""
+    file = _unreadable_file(manifest)
+    try:
+        listed = json.loads(files.sealed(file))
+    except FileNotFoundError:
+        return {}
+    except (OSError, files.Damaged) as error:
+        print(f"{file.name}: {error}; what could not be read is tried again", flush=True)
+        return {}
+    return {path: why for path, (content, why) in listed.items() if content_of(manifest.root / path).hex() == content}
 
 
 def readable(manifest: Manifest) -> Manifest:
@@ -144,13 +416,7 @@ def readable(manifest: Manifest) -> Manifest:
     )
 
 
-@contextmanager
-def _locked(path: Path):
-    """Of the processes that want the same pack, one at a time is inside."""
-    with open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
+# -------------------------------------------------------------------------------------------------------- augmentation
 
 AUGMENTATIONS = ("none", "snmpnet", "snmpnet_without_hue", "sake")
 

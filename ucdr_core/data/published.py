@@ -7,8 +7,9 @@ what it left out.
 
 from __future__ import annotations
 
+import os
 import re
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ import pandas as pd
 
 from ucdr_core import paths
 from ucdr_core.data import splits
-from ucdr_core.data.manifest import IMAGE_SUFFIXES, DataError, Manifest
+from ucdr_core.data.manifest import NO_PICTURE, DataError, Manifest, is_plain, printable, why_left_out
 from ucdr_core.data.splits import unified
 
 
@@ -209,32 +210,20 @@ PUBLISHED = {
 }
 
 
-@dataclass(frozen=True, eq=False)
-class OnDisk:
-    """A data set as it stands on a disk: its manifest, and what was left out of it, by reason."""
-
-    manifest: Manifest
-    left_out: dict[str, list[str]]
-
-
 def load(name: str, root: Path | str | None = None, rendering: str = RENDERINGS[0]) -> Manifest:
     """The published data set under its root, $UCDR_DATA/name by default.
 
     rendering   of Sketchy's sketches, one of RENDERINGS
 
-    Raises DataError where a domain is missing, saying what was looked for.
+    The manifest lists what was left out: pictures that stand twice, folders of no class, files that are no pictures,
+    links out of the folder.  Raises DataError where a domain is missing, saying what was looked for.
     """
-    return find(name, root, rendering).manifest
-
-
-def find(name: str, root: Path | str | None = None, rendering: str = RENDERINGS[0]) -> OnDisk:
-    """The same, with what was left out: pictures that stand twice, folders of no class, files that are no pictures."""
     known = PUBLISHED[name]
-    root = (Path(root) if root else paths.data(name)).expanduser().resolve()
+    root = paths.resolved(root) if root else paths.data(name)
     if not root.is_dir():
-        raise DataError(f"there is no folder {root}; {how_to_get(name)}")
+        raise DataError(f"there is no folder {printable(root)}; {how_to_get(name)}")
     names = _class_names(known)
-    left_out: dict[str, list[str]] = {"stands twice": [], "no class of the data set": [], "no picture": []}
+    left_out: dict[str, list[str]] = defaultdict(list)
     rows: list[tuple[str, str, str]] = []
     for domain, patterns in known.layouts.items():
         patterns = tuple(pattern.format(rendering=rendering) for pattern in patterns)
@@ -251,25 +240,32 @@ def find(name: str, root: Path | str | None = None, rendering: str = RENDERINGS[
         more = [f for pattern in known.also.get(domain, ()) for f in sorted(root.glob(pattern)) if f.is_dir()]
         for folder in (*folders, *more):
             class_name = names.get(_key(folder.name, known)) if names else folder.name
-            if class_name is None:
+            if class_name is None or not is_plain(class_name):
                 left_out["no class of the data set"].append(str(folder.relative_to(root)))
                 continue
-            for path in _pictures(folder, root, left_out["no picture"]):
+            for path in _pictures(folder, root, left_out):
                 if more and (class_name, path.stem) in seen:
                     left_out["stands twice"].append(str(path.relative_to(root)))
                     continue
                 seen.add((class_name, path.stem))
                 rows.append((path.relative_to(root).as_posix(), class_name, domain))
-    manifest = Manifest(name, root, pd.DataFrame(sorted(rows), columns=["path", "class_name", "domain"]))
-    return OnDisk(manifest, {reason: files for reason, files in left_out.items() if files})
+    samples = pd.DataFrame(sorted(rows), columns=["path", "class_name", "domain"])
+    return Manifest(name, root, samples, left_out=dict(left_out))
 
 
-def _pictures(folder: Path, root: Path, left_out: list[str]) -> Iterator[Path]:
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() and not path.name.startswith("."):
-            yield path
+def _pictures(folder: Path, root: Path, left_out: dict[str, list[str]]) -> Iterator[Path]:
+    """The pictures of a class folder, which may itself be a link: where a data set is large, its parts lie on several
+    disks."""
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        left_out[f"cannot be opened ({error.strerror})"].append(str(folder.relative_to(root)))
+        return
+    for entry in entries:
+        if reason := NO_PICTURE if entry.name.startswith(".") else why_left_out(entry, root):
+            left_out[reason].append(str((folder / entry.name).relative_to(root)))
         else:
-            left_out.append(str(path.relative_to(root)))
+            yield folder / entry.name
 
 
 def _hidden(folder: Path, root: Path) -> bool:
@@ -305,10 +301,9 @@ def how_to_get(name: str) -> str:
     return f"{known.title}, about {known.disk_gb} GB: " + "; ".join(parts) + f". $UCDR_DATA is the folder above {name}/"
 
 
-def status(name: str, root: Path | str | None = None) -> list[str]:
-    """What stands there against what was published, as lines to print.  Raises DataError where a domain is missing."""
-    known, on_disk = PUBLISHED[name], find(name, root)
-    manifest, counts = on_disk.manifest, on_disk.manifest.counts()
+def status(manifest: Manifest) -> list[str]:
+    """What stands there against what was published, as lines to print."""
+    known, counts = PUBLISHED[manifest.name], manifest.counts()
     lines = [
         f"{known.title} at {manifest.root}: {len(manifest):,} pictures, {len(manifest.classes)} of {known.classes} "
         f"classes, fingerprint {manifest.fingerprint}"
@@ -331,10 +326,6 @@ def status(name: str, root: Path | str | None = None) -> list[str]:
     for domain in counts.index:
         if empty := [c for c in manifest.classes if counts.loc[domain, c] == 0]:
             lines.append(f"  {domain} has no picture of {', '.join(empty[:8])}{' ...' if len(empty) > 8 else ''}")
-    for reason, files in on_disk.left_out.items():
-        tops = Counter(path.split("/")[0] for path in files).most_common(4)
-        listed = ", ".join(f"{top}: {count:,}" for top, count in tops)
-        lines.append(f"  left out, {reason}: {len(files):,} ({listed}; first {files[0]})")
     if known.note:
         lines.append(f"  note: {known.note}")
     return lines

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
 
 import numpy as np
 import torch
 
 from ucdr_core import paths
 from ucdr_core.data import images
+from ucdr_core.data.arrays import CheckedArray
 from ucdr_core.data.manifest import Manifest
 from ucdr_core.device import to_device
 from ucdr_core.methods import backbones
-from ucdr_core.progress import bar as progress_bar
 
 # Of the weights; with "bfloat16" the trained part of the trunk computes in it (autocast), and all weights and losses
 # are float32.
@@ -32,7 +30,7 @@ class Inputs:
     base_rows  (n,) where the samples stand in `array`; None: in their order
     """
 
-    array: np.ndarray
+    array: np.ndarray | CheckedArray
     base_rows: np.ndarray | None = None
 
     def __len__(self) -> int:
@@ -54,7 +52,8 @@ class Maps:
     def __init__(self, inputs: Inputs, dtype: torch.dtype, device: str, positions: bool):
         self.inputs, self.dtype, self.device, self.positions = inputs, dtype, device, positions
         count = len(inputs)
-        size_mb = count * inputs.array[0].size / (1 if positions else inputs.array[0, 0].size) * dtype.itemsize / 1e6
+        channels, *places = inputs.array.shape[1:]
+        size_mb = count * channels * (np.prod(places) if positions else 1) * dtype.itemsize / 1e6
         self.values = None
         if size_mb <= MAPS_MB:
             self.values = torch.cat(
@@ -117,7 +116,8 @@ class Pixels:
 
 def pixels(manifest: Manifest, size_px: int, progress: bool = True) -> Inputs:
     """The decoded images of the manifest, (n, size_px, size_px, 3) uint8; raises what `images.packed` does."""
-    return Inputs(images.packed(manifest.base or manifest, size_px, progress), manifest.base_rows)
+    array = images.packed(manifest.base or manifest, size_px, progress, needed=manifest.base_rows)
+    return Inputs(array, manifest.base_rows)
 
 
 def maps(
@@ -154,14 +154,19 @@ def maps(
         base_rows = np.concatenate([part.base_rows for part in parts])
         rows = np.argsort(base_rows)
         rows = rows[np.searchsorted(base_rows[rows], manifest.base_rows)]
-    files = tuple(
-        _maps_file(part, trunk, regime, size_px, precision, invert_domains, jigsaw, device, progress) for part in parts
-    )
-    return _cached_maps(files, rows.tobytes(), PRECISIONS[precision], device, positions)
+    contents = images.contents(manifest.base or manifest, progress=progress)
+    arrays = [
+        _maps_of(part, manifest, contents, trunk, regime, size_px, precision, invert_domains, jigsaw, device, progress)
+        for part in parts
+    ]
+    made = tuple(_Part(array.state, array) for array in arrays)
+    return _cached_maps(made, rows.tobytes(), PRECISIONS[precision], device, positions)
 
 
-def _maps_file(
+def _maps_of(
     whole: Manifest,
+    asked: Manifest,
+    contents: np.ndarray,
     trunk: backbones.Trunk,
     regime: str,
     size_px: int,
@@ -170,52 +175,72 @@ def _maps_file(
     jigsaw: bool,
     device: str,
     progress: bool,
-) -> Path:
-    """The file with the maps of a whole manifest, made if it is missing."""
+) -> CheckedArray:
+    """The maps of a whole manifest, those made that are missing; a map is known by its picture's `images.contents`.
+
+    asked  pictures that it does not have may be black: packing skipped them
+    """
     precision = "float32" if precision == "bfloat16" else precision
     orders = images.JIGSAW_ORDERS
     identity = [whole.fingerprint, trunk.name, trunk.digest, regime, str(size_px), precision]
     identity += ["".join(map(str, orders.ravel())) if jigsaw else "False"]
     key = hashlib.sha256("|".join([*identity, *sorted(invert_domains)]).encode()).hexdigest()[:16]
     path = paths.cache() / "maps" / f"{whole.name}-{trunk.name}-{regime}-{size_px}px-{key}.npy"
-    if path.exists():
-        return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    source, inverted = pixels(whole, size_px, progress), whole.samples.domain.isin(list(invert_domains)).to_numpy()
-    labels = jigsaw_labels(len(whole))
-    whole_trunk = copy.deepcopy(trunk).to(device, PRECISIONS[precision])  # the caller's keeps its own precision
-    lower, normalise = whole_trunk.split(regime)[0], whole_trunk.normalise
-    partial, stored = path.with_suffix(f".{os.getpid()}.partial"), None
     batch = 8 if precision == "float64" else 64  # in double precision what a layer makes of 8 stays in the CPU's cache
-    for start in progress_bar(
-        range(0, len(whole), batch), desc=f"{trunk.name} maps of {whole.name}", unit="batch", disable=not progress
-    ):
+
+    @cache
+    def source() -> Inputs:
+        pack = images.packed(whole.base or whole, size_px, progress, needed=asked.base_rows)
+        return Inputs(pack, whole.base_rows)
+
+    @cache
+    def frozen() -> tuple[torch.nn.Module, torch.nn.Module]:
+        own = copy.deepcopy(trunk).to(device, PRECISIONS[precision])  # the caller's keeps its own precision
+        return own.split(regime)[0], own.normalise
+
+    def of_batch(start: int) -> np.ndarray:
         rows = np.arange(start, min(start + batch, len(whole)))
-        block = source[rows]
-        block = torch.from_numpy(np.where(inverted[rows, None, None, None], 255 - block, block)).permute(0, 3, 1, 2)
+        inverted = whole.samples.domain.iloc[rows].isin(list(invert_domains)).to_numpy()
+        block = source()[rows]
+        block = torch.from_numpy(np.where(inverted[:, None, None, None], 255 - block, block)).permute(0, 3, 1, 2)
         if jigsaw:
-            block = images.shuffle_tiles(block, torch.from_numpy(orders[labels[rows]]))
+            block = images.shuffle_tiles(block, torch.from_numpy(orders[jigsaw_labels(len(whole))[rows]]))
+        lower, normalise = frozen()
         with torch.inference_mode(), backbones.ConvolutionsAsProducts():
             x = block.to(device).contiguous().to(PRECISIONS[precision]) / 255
             if precision == "float32":
                 # Doubles the speed of depthwise convolutions on a CPU.
                 x = x.contiguous(memory_format=torch.channels_last)
-            out = lower(normalise(x)).to(torch.float16).cpu().numpy()
-        if stored is None:
-            stored = np.lib.format.open_memmap(partial, "w+", np.float16, (len(whole), *out.shape[1:]))
-        stored[rows] = out
-    stored.flush()
-    del stored
-    partial.replace(path)
-    return path
+            return lower(normalise(x)).to(torch.float16).cpu().numpy()
+
+    def make(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        # In the batches of the first time: in single precision a map depends on its neighbours in the last digit.
+        starts = np.unique(rows // batch) * batch
+        values = np.concatenate([of_batch(start) for start in starts.tolist()])
+        places = np.searchsorted(starts, rows // batch * batch) * batch + rows % batch
+        return rows, values[places]
+
+    origins = contents if whole.base_rows is None else contents[whole.base_rows]
+    array = CheckedArray(path, origins, make, batch, f"{trunk.name} maps of {whole.name}" * progress)
+    array.fill(array.missing())
+    source.cache_clear()
+    frozen.cache_clear()
+    return array
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Maps of a part of the data, which are the same while the state of their file is."""
+
+    state: tuple
+    array: CheckedArray = field(compare=False)
 
 
 @lru_cache(maxsize=4)
-def _cached_maps(files: tuple[Path, ...], rows: bytes, dtype: torch.dtype, device: str, positions: bool) -> Maps:
-    """The maps in these files, at `rows` (int64, as bytes); runs of one process on the same data share them."""
-    arrays = [np.load(path, mmap_mode="r") for path in files]
-    inputs = Inputs(arrays[0] if len(arrays) == 1 else np.concatenate(arrays), np.frombuffer(rows, int))
-    return Maps(inputs, dtype, device, positions)
+def _cached_maps(parts: tuple[_Part, ...], rows: bytes, dtype: torch.dtype, device: str, positions: bool) -> Maps:
+    """The maps of these parts, at `rows` (int64, as bytes); runs of one process on the same data share them."""
+    array = parts[0].array if len(parts) == 1 else np.concatenate([part.array[:] for part in parts])
+    return Maps(Inputs(array, np.frombuffer(rows, int)), dtype, device, positions)
 
 
 def jigsaw_labels(count: int) -> np.ndarray:
