@@ -2,6 +2,7 @@
 #             TIER=paper|real makes an edition of your own on that tier instead, in build/edition-TIER
 # make test   the proof: lint, unit tests, the gate, a sample of the evidence trained anew, mutation tests, the site in a browser
 # make proof  trains all of the evidence anew and compares it; hours, and it goes on where it was cut off
+# make soak   new odd files, kills, full disks and flipped bits for an hour; MINUTES=60
 #
 # PYTHON     the interpreter that the environment is made of (3.11)
 # TORCH_INDEX  an index of CPU or CUDA builds of torch, where pip's own configuration does not name the one you want
@@ -20,7 +21,10 @@ KEEP_MEMORY = MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=429496729
 BOOK_HOME ?= $(CURDIR)/build/home
 IN_BOOK_HOME = UCDR_HOME=$(BOOK_HOME) UCDR_DATA=$(BOOK_HOME)/data UCDR_TRIAL=
 
-.PHONY: book test proof env live gate real doodle site notebooks evidence lint unit sample mutation site-check clean
+# What make itself makes from nothing.
+MADE = build/.gated build/_build build/static build/home build/test-home
+
+.PHONY: book test proof env live gate real doodle site notebooks evidence lint unit sample mutation soak site-check clean
 
 ifeq ($(TIER),embedded)
 book: gate site
@@ -40,12 +44,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 live: env
 	$(IN_BOOK_HOME) $(KEEP_MEMORY) $(BIN)/ucdr reproduce --live
 
-# What the gate passed is not executed again until the notebooks, the library, the evidence or the environment change.
-GATED = build/.gated
+# What the gate passed is not executed again until the notebooks, the library, the evidence or the pinned versions change.
 gate: live
-	@$(MAKE) --no-print-directory $(GATED)
-
-$(GATED): $(wildcard notebooks/*.ipynb notebooks/*/*.ipynb) $(wildcard book/*) $(shell find ucdr_core -name '*.py' -o -name '*.csv' -o -name '*.json' -o -name '*.parquet') constraints.txt
 	$(IN_BOOK_HOME) $(BIN)/python -m ucdr_core.apps.gate
 
 # Re-executes the committed notebooks in place: for authors, after a change of code.  Look at the differences before you commit them.
@@ -70,10 +70,14 @@ DOODLE = build/static/doodle
 doodle: $(DOODLE)/build.json
 
 $(DOODLE)/build.json: $(wildcard ucdr_core/apps/web/*) ucdr_core/apps/export.py ucdr_core/apps/encoder.py $(BOOK_HOME)/runs
+	rm -rf $(@D)
 	$(IN_BOOK_HOME) $(BIN)/ucdr export --page --gallery real,clipart --to $(@D)
 
+# The digests of the built files are kept beside them: `ucdr publish` refuses a site that is not as it was built.
 site: live doodle
+	$(BIN)/python -m ucdr_core.apps.publish building
 	$(SPHINX)
+	$(BIN)/python -m ucdr_core.apps.publish built
 
 lint: env
 	$(BIN)/ruff check .
@@ -93,10 +97,15 @@ mutation: live
 site-check: live site
 	$(IN_BOOK_HOME) $(PYTEST) -m site tests
 
+# Cases that fail are kept in build/soak/failures; a soak that ran to its end writes ucdr_core/evidence/soak.json.
+MINUTES ?= 60
+soak: env
+	$(BIN)/python tests/soak.py --minutes $(MINUTES) --to build/soak --commit
+
 # From nothing: what was made before does not count, so the proof has a home of its own.
 test: export BOOK_HOME = $(CURDIR)/build/test-home
 test: env
-	rm -rf build
+	rm -rf $(MADE)
 	$(MAKE) lint
 	$(MAKE) unit
 	$(MAKE) gate
@@ -104,5 +113,6 @@ test: env
 	$(MAKE) mutation
 	$(MAKE) site-check
 
+# Runs, caches and drawn splits (.ucdr) and exports and editions under build/ are the user's, and stay.
 clean:
-	rm -rf build .ucdr
+	rm -rf $(MADE)

@@ -140,13 +140,12 @@ def test_the_pages_module_in_node_agrees_with_python(page, record, tmp_path):
 
 
 def test_without_npm_the_page_says_what_is_missing(record, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        exporting,
-        "export",
-        lambda record, folder, gallery=(): (
-            folder.mkdir() or [(folder / n).write_bytes(b"x") for n in ("model.onnx", "gallery.bin")] and {"run": "x"}
-        ),
-    )
+    def write(record, work, gallery):
+        for name in ("model.onnx", "gallery.bin"):
+            (work / name).write_bytes(b"x")
+        return {"run": "x"}
+
+    monkeypatch.setattr(exporting, "_write", write)
     monkeypatch.setattr(exporting.shutil, "which", lambda name: None)
     built = exporting.page(record, tmp_path / "doodle")
     assert (

@@ -217,5 +217,5 @@ def test_every_row_of_every_paper_has_its_run_on_the_papers_data():
 
 def test_trial_values_are_checked(monkeypatch):
     monkeypatch.setenv("UCDR_TRIAL", "[1]")
-    with pytest.raises(DataError, match="must be one JSON object"):
+    with pytest.raises(DataError, match="UCDR_TRIAL: it must be a mapping"):
         PAPER.runs("snmpnet", "sketchy")

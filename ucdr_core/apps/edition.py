@@ -19,8 +19,9 @@ import papermill
 import yaml
 
 from ucdr_core import paths
+from ucdr_core.apps.folder import EDITION, made
 from ucdr_core.apps.notebooks import committed_notebooks, tidied
-from ucdr_core.chapters.tiers import tier_of
+from ucdr_core.chapters.tiers import Tier, tier_of
 from ucdr_core.data import DataError
 from ucdr_core.progress import bar
 
@@ -30,16 +31,17 @@ SOURCES = ("book", "notebooks", "_config.yml", "CITATION.cff")
 def edition(tier_name: str, folder: Path) -> tuple[Path, list[str]]:
     """Makes the edition of a tier under `folder` and returns (its site, notebooks that failed with why).
 
-    Raises DataError for an unknown tier, and where the folder holds something else.
+    Raises DataError for an unknown tier, and FolderError where the folder holds anything but an earlier edition.
     """
     tier = tier_of(tier_name)
-    marker = folder / ".ucdr-edition"
-    if folder.exists() and any(folder.iterdir()) and not marker.exists():
-        raise DataError(f"{folder} holds files that are no earlier edition; give an empty or a new folder")
+    with made(folder, EDITION) as work:
+        failed = _build(tier, work)
+    return folder / "_build" / "html", failed
+
+
+def _build(tier: Tier, folder: Path) -> list[str]:
     source = folder / "source"
-    shutil.rmtree(source, ignore_errors=True)
-    source.mkdir(parents=True)
-    marker.touch()
+    source.mkdir()
     for name in SOURCES:
         path = paths.REPOSITORY / name
         if path.is_dir():
@@ -55,10 +57,9 @@ def edition(tier_name: str, folder: Path) -> tuple[Path, list[str]]:
     command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(source)]
     command += ["--toc", str(source / "book" / "_toc.yml"), "--path-output", str(folder), "--quiet"]
     done = subprocess.run(command, capture_output=True, text=True)
-    site = folder / "_build" / "html"
-    if done.returncode or not (site / "index.html").exists():
+    if done.returncode or not (folder / "_build" / "html" / "index.html").exists():
         raise DataError(f"the edition's site was not built: {(done.stderr or done.stdout).strip()[-2000:]}")
-    return site, failed
+    return failed
 
 
 def _execute(path: Path, target: Path, tier: str) -> str:
@@ -125,7 +126,10 @@ def _mark(source: Path, tier: str, title: str) -> None:
 
 
 if __name__ == "__main__":
-    site, problems = edition(sys.argv[1], Path(sys.argv[2]))
+    try:
+        site, problems = edition(sys.argv[1], Path(sys.argv[2]))
+    except (DataError, OSError) as error:
+        sys.exit(f"edition: {error}")
     for line in problems:
         print(f"not executed: {line}", file=sys.stderr)
     print(f"open {site}/index.html")

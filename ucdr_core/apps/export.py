@@ -29,6 +29,7 @@ from torch import nn
 
 from ucdr_core import paths
 from ucdr_core.apps.encoder import PictureEncoder, framed
+from ucdr_core.apps.folder import EXPORT, made
 from ucdr_core.data import DataError, images
 from ucdr_core.data.protocols import Training
 from ucdr_core.evidence.record import TrainedRun
@@ -59,12 +60,17 @@ class Exported(nn.Module):
 
 
 def export(record: TrainedRun, folder: Path, gallery: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Writes the four files into `folder` (by rename of the whole folder) and returns what gallery.json says.
+    """Writes the four files into a new `folder`, or one of an earlier export, and returns what gallery.json says.
 
     gallery  domains whose pictures are searched; default: the run's own gallery domain
-    Raises ExportError for a run whose trunk is not frozen, or one that is fed from another: their `features` would be
-    another model's.
+    Raises FolderError where the folder holds anything else, ExportError for a run whose trunk is not frozen, or one
+    that is fed from another: their `features` would be another model's.
     """
+    with made(folder, EXPORT) as work:
+        return _write(record, work, gallery)
+
+
+def _write(record: TrainedRun, work: Path, gallery: tuple[str, ...]) -> dict[str, Any]:
     spec = record.spec
     if spec.regime != "frozen" or spec.features:
         raise ExportError(
@@ -76,31 +82,23 @@ def export(record: TrainedRun, folder: Path, gallery: tuple[str, ...] = ()) -> d
     manifest, exported = spec.manifest(), Exported(encoder).eval()
     for domain in gallery:
         manifest.check_domain(domain)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as partial:
-        work = Path(partial) / folder.name
-        work.mkdir()
-        _onnx(exported, spec.size_px, work / "model.onnx")
-        rows = manifest.rows(list(gallery or [spec.gallery_domain]), manifest.classes)
-        pictures = [images.read(manifest, row) for row in rows]
-        with torch.inference_mode():
-            batches = [
-                exported(encoder.pixels(pictures[start : start + 64]), photo=True)
-                for start in range(0, len(pictures), 64)
-            ]
-        outputs = {name: torch.cat(parts).numpy() for name, parts in zip(OUTPUTS, zip(*batches))}
-        with open(work / "gallery.bin", "wb") as file:
-            for values in outputs.values():
-                whole, scale = quantised(values)
-                file.write(scale.tobytes())
-                file.write(whole.tobytes())
-        _sprite(pictures, work / "sprite.webp")
-        description = _description(record, encoder, rows, {name: values.shape[1] for name, values in outputs.items()})
-        (work / "gallery.json").write_text(json.dumps(description, separators=(",", ":")))
-        (work / "parity.json").write_text(json.dumps(_parity(record, encoder), separators=(",", ":")))
-        if folder.exists():
-            shutil.rmtree(folder)
-        work.rename(folder)
+    _onnx(exported, spec.size_px, work / "model.onnx")
+    rows = manifest.rows(list(gallery or [spec.gallery_domain]), manifest.classes)
+    pictures = [images.read(manifest, row) for row in rows]
+    with torch.inference_mode():
+        batches = [
+            exported(encoder.pixels(pictures[start : start + 64]), photo=True) for start in range(0, len(pictures), 64)
+        ]
+    outputs = {name: torch.cat(parts).numpy() for name, parts in zip(OUTPUTS, zip(*batches))}
+    with open(work / "gallery.bin", "wb") as file:
+        for values in outputs.values():
+            whole, scale = quantised(values)
+            file.write(scale.tobytes())
+            file.write(whole.tobytes())
+    _sprite(pictures, work / "sprite.webp")
+    description = _description(record, encoder, rows, {name: values.shape[1] for name, values in outputs.items()})
+    (work / "gallery.json").write_text(json.dumps(description, separators=(",", ":")))
+    (work / "parity.json").write_text(json.dumps(_parity(record, encoder), separators=(",", ":")))
     return description
 
 
@@ -289,19 +287,19 @@ def page(record: TrainedRun, folder: Path, gallery: tuple[str, ...] = ()) -> dic
     Without npm the folder has the scripts and a `build.json` that says what is missing; the page shows it.  Returns
     build.json.
     """
-    description = export(record, folder, gallery)
-    for name in ("model.onnx", "gallery.bin"):
-        _compress(folder / name)
-    missing = _runtime(folder)
-    for source in paths.WEB.glob("*.mjs"):
-        shutil.copy(source, folder)
-    shutil.copy(paths.WEB / "doodle.css", folder)
-    build = {
-        "missing": missing,
-        "run": description["run"],
-        "bytes": sum(file.stat().st_size for file in folder.iterdir()),
-    }
-    (folder / "build.json").write_text(json.dumps(build))
+    with made(folder, EXPORT) as work:
+        description = _write(record, work, gallery)
+        for name in ("model.onnx", "gallery.bin"):
+            _compress(work / name)
+        missing = _runtime(work)
+        for source in (*paths.WEB.glob("*.mjs"), paths.WEB / "doodle.css"):
+            shutil.copy(source, work)
+        build = {
+            "missing": missing,
+            "run": description["run"],
+            "bytes": sum(file.stat().st_size for file in work.iterdir()),
+        }
+        (work / "build.json").write_text(json.dumps(build))
     return build
 
 

@@ -53,14 +53,17 @@ def failures(report: Path) -> list[tuple[str, str]]:
 
 
 def main() -> int:
-    """Runs the gate and stamps what it passed.  Returns the exit code."""
+    """Runs the gate on what it has not passed yet, and stamps that.  Returns the exit code."""
+    before = publish.digest()
+    if publish.has_passed():
+        return 0
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "gate.xml"
         # Two processes with two threads each slow one another down on two cores.
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         done = subprocess.run([sys.executable, *COMMAND, f"--junitxml={report}"], cwd=paths.REPOSITORY, env=environment)
         if done.returncode == 0:
-            publish.passed()
+            publish.passed(before=before)
             return 0
         differing = failures(report) if report.exists() else []
     print(

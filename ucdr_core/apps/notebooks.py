@@ -14,7 +14,7 @@ from typing import Any
 import nbformat
 from nbclient import NotebookClient
 
-from ucdr_core import paths
+from ucdr_core import files, paths
 from ucdr_core.progress import bar
 
 
@@ -31,9 +31,7 @@ def execute(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     resources = {"metadata": {"path": str(path.parent)}}
     NotebookClient(notebook, timeout=600, store_widget_state=False, record_timing=False, resources=resources).execute()
-    partial = path.with_suffix(".partial")
-    nbformat.write(tidied(notebook), partial)
-    partial.replace(path)
+    files.write(path, nbformat.writes(tidied(notebook)) + "\n")
 
 
 def tidied(notebook: Any) -> Any:

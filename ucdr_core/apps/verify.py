@@ -117,9 +117,7 @@ def _commit() -> str:
 
 
 def _forget_other_code(store: Store, specs: list[TrainSpec]) -> None:
-    """Runs of an earlier proof whose code has changed are set aside: `<key>.old` is replaced at each proof."""
-    import shutil
-
+    """Runs of an earlier proof whose code has changed are set aside as `<key>.old.1`, `<key>.old.2`, ..."""
     for spec in specs:
         folder = store.folder(spec)
         try:
@@ -127,6 +125,4 @@ def _forget_other_code(store: Store, specs: list[TrainSpec]) -> None:
         except RecordError:
             continue  # damaged: made anew anyway
         if record is not None and record.result["code"] != current_code(record):
-            aside = folder.with_suffix(".old")
-            shutil.rmtree(aside, ignore_errors=True)
-            folder.rename(aside)
+            folder.rename(paths.numbered(folder.with_suffix(".old")))

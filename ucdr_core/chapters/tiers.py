@@ -10,14 +10,13 @@ trainings. A view that a tier has no data for gives no trainings, so that its ce
 
 from __future__ import annotations
 
-import json
 import os
 from abc import ABC, abstractmethod
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
-from ucdr_core import data
+from ucdr_core import data, documents
 from ucdr_core.chapters import paper_recipes
 from ucdr_core.chapters.systems import SEEDS, SYSTEMS, frozen_defaults
 from ucdr_core.data.splits import PACS
@@ -274,15 +273,13 @@ class Paper(Tier):
     @staticmethod
     def trial() -> dict[str, Any]:
         """The values of $UCDR_TRIAL.  Raises DataError where it holds something else than one JSON object."""
-        text = os.environ.get("UCDR_TRIAL", "")
         try:
-            values = json.loads(text or "{}")
-        except json.JSONDecodeError as error:
-            raise data.DataError(
-                f"UCDR_TRIAL is no JSON object ({error}); unset it, or give values of a spec"
-            ) from error
-        if not isinstance(values, dict):
-            raise data.DataError(f"UCDR_TRIAL must be one JSON object of spec values, not {text!r}")
+            values = documents.parsed(os.environ.get("UCDR_TRIAL", "") or "{}")
+            documents.check(values, dict)
+            for name in ("options", "recipe"):
+                documents.check(values.get(name, {}), dict, name)
+        except documents.DocumentError as error:
+            raise data.DataError(f"UCDR_TRIAL: {error}; unset it, or give one JSON object of spec values") from error
         return values
 
 

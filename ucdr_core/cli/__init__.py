@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import ctypes
+import errno
+import io
+import os
+import re
+import select
 import sys
-from contextlib import nullcontext, redirect_stdout
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout, suppress
 from importlib import import_module
-from typing import NamedTuple
+from pathlib import Path
+from typing import NamedTuple, NoReturn
 
 
 class Verb(NamedTuple):
@@ -86,31 +95,50 @@ VERBS = {
 }
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The exit code: 0, 1 where runs failed, 2 for what the caller can mend, 130 for an interrupt."""
+class UsageError(ValueError):
+    """Arguments that the command line does not take."""
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; `{self.prog} --help` lists what there is")
+
+
+def main(arguments: list[str] | None = None, working: Callable[[bool], None] = lambda work: None) -> int:
+    """The exit code: 0, 1 where runs failed, 2 for what the caller can mend, 130 for an interrupt.
+
+    working  is told when the work begins and when it has ended
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     verb = arguments[0] if arguments and arguments[0] in VERBS else ""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that the terminal cannot show is shown in escapes
+            stream.reconfigure(errors="backslashreplace")
     try:
         options = parser_for(verb).parse_args(arguments)
+        working(True)
         code = options.do(options) or 0
         sys.stdout.flush()
         return code
-    except BrokenPipeError:  # `ucdr ... | head` has seen enough
-        sys.stdout = None
-        return 0
     except KeyboardInterrupt:
+        working(False)
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return 130
     except Exception as error:
-        if not isinstance(error, _user_errors()):
+        if isinstance(error, BrokenPipeError) and _reader_has_gone():  # `ucdr ... | head` has seen enough
+            return 0
+        if (reason := explained(error)) is None:
             raise
-        print(f"ucdr {verb}: {error}", file=sys.stderr)
+        print(one_line(f"ucdr {verb}".rstrip() + f": {reason}"), file=sys.stderr)
         return 2
+    finally:
+        working(False)
+        _settle_stdout()
 
 
 def parser_for(verb: str) -> argparse.ArgumentParser:
     """A parser that names every verb and has the options of one: the others' files are not imported."""
-    parser = argparse.ArgumentParser("ucdr", description="Universal cross-domain retrieval, reproducibly.")
+    parser = Parser("ucdr", description="Universal cross-domain retrieval, reproducibly.")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, (module, text, example) in VERBS.items():
         verb_parser = verbs.add_parser(
@@ -125,13 +153,14 @@ def parser_for(verb: str) -> argparse.ArgumentParser:
     return parser
 
 
-def only_json(wanted: bool):
-    """While the work is done nothing but errors and progress is printed, to stderr: the JSON is alone on stdout."""
-    return redirect_stdout(sys.stderr) if wanted else nullcontext()
+# -------------------------------------------------------------------------------------------------------------- errors
 
 
-def _user_errors() -> tuple[type[Exception], ...]:
-    """What one line explains.  Imported when something was raised, so that `--help` is fast."""
+def explained(error: Exception) -> str | None:
+    """What one line says of an error of the user's world; None for any other, which is ours and shows its traceback.
+
+    The libraries of the errors are imported here, so that `--help` is fast.
+    """
     from ucdr_core.apps.export import ExportError
     from ucdr_core.apps.publish import PublishError
     from ucdr_core.data import DataError
@@ -139,7 +168,148 @@ def _user_errors() -> tuple[type[Exception], ...]:
     from ucdr_core.methods import OptionError
     from ucdr_core.methods.backbones import WeightsError
 
-    return DataError, OptionError, RecordError, WeightsError, ExportError, PublishError, FileNotFoundError
+    ours = (
+        argparse.ArgumentTypeError,
+        UsageError,
+        DataError,
+        OptionError,
+        RecordError,
+        WeightsError,
+        ExportError,
+        PublishError,
+    )
+    if isinstance(error, ours):
+        return str(error)
+    if isinstance(error, OSError):
+        remedy = REMEDIES.get(error.errno or 0, "")
+        what = ": ".join(str(part) for part in (error.filename, error.strerror or error) if part)
+        return what + (f"; {remedy}" if remedy else "")
+    if isinstance(error, UnicodeError):
+        return f"a file or a name is not UTF-8 ({error}); save or name it anew"
+    if isinstance(error, MemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error):
+        return "this needs more memory than there is; a smaller batch, size or number of --jobs takes less"
+    kind = type(error).__name__  # of libraries that are not imported for this
+    if kind == "OutOfMemoryError":
+        return "this needs more memory than the GPU has; a smaller recipe.batch_size or size_px takes less"
+    if kind == "BrokenProcessPool":
+        return (
+            "a worker was ended from outside, for want of memory perhaps; the same command goes on, with fewer --jobs"
+        )
+    return None
+
+
+REMEDIES = {
+    errno.ENOSPC: "free some space, or set UCDR_HOME to a folder on another disk",
+    errno.EDQUOT: "free some space, or set UCDR_HOME to a folder on another disk",
+    errno.EACCES: "give yourself the right to it, or name another place (UCDR_HOME for runs and caches)",
+    errno.EPERM: "give yourself the right to it, or name another place (UCDR_HOME for runs and caches)",
+    errno.EROFS: "name a place that can be written to (UCDR_HOME for runs and caches)",
+    errno.ENOTDIR: "a file stands where a folder is meant; move it, or name another place",
+    errno.EEXIST: "a file stands where a folder is meant; move it, or name another place",
+    errno.EISDIR: "a folder stands where a file is meant; name a file",
+    errno.ENAMETOOLONG: "give a shorter name",
+    errno.ENOENT: "check the name",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+}
+
+
+def one_line(text: str) -> str:
+    """The text without line breaks, and with escapes for what a terminal would obey."""
+    flat = re.sub(r"\s*\n\s*", " ", text.strip())
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in flat)
+
+
+def _reader_has_gone() -> bool:
+    """Whether nobody reads stdout any more; a pipe to another process may have broken instead."""
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)
+        return any(event & select.POLLERR for _, event in poll.poll(0))
+    except (OSError, ValueError):
+        return True
+
+
+def _settle_stdout() -> None:
+    """What could not be written is dropped: the interpreter would complain of it at its end."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+# ------------------------------------------------------------------------------------------------------------- options
+
+
+@contextmanager
+def only_json(wanted: bool) -> Iterator[None]:
+    """While the work is done nothing is printed to stdout, by libraries and child processes neither: the JSON is alone
+    there."""
+    if not wanted:
+        yield
+        return
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        ctypes.CDLL(None).fflush(None)  # what C libraries hold back would come after the JSON
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def whole_number(least: int) -> Callable[[str], int]:
+    """An option's type: a whole number that is not below `least`."""
+
+    def number(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"must be a whole number, not {text[:40]!r}") from None
+        if value < least:
+            raise argparse.ArgumentTypeError(f"must be at least {least}, not {value}")
+        return value
+
+    return number
+
+
+def filled(text: str) -> str:
+    """An option's type: text that is not empty."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("is empty; give a value, or leave the option out")
+    return text
+
+
+def folder_path(text: str) -> Path:
+    """An option's type: the path of a folder."""
+    return Path(filled(text))
+
+
+def picture_path(*suffixes: str) -> Callable[[str], Path]:
+    """An option's type: a file to save a picture in, of one of these suffixes; it may replace one of the same kind."""
+
+    def path(text: str) -> Path:
+        file = Path(filled(text))
+        if file.suffix.lower() not in suffixes:
+            raise argparse.ArgumentTypeError(f"{text!r} must end in {' or '.join(suffixes)}")
+        if os.path.lexists(file):
+            from PIL import Image
+
+            try:
+                Image.open(file).close()
+            except OSError:
+                raise argparse.ArgumentTypeError(f"{text!r} is there and is no picture; give another name") from None
+        return file
+
+    return path
+
+
+def can_write(folder: Path) -> None:
+    """Raises OSError where no file can be made in the folder: before hours of work, not after."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=folder).close()
 
 
 if __name__ == "__main__":

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from ucdr_core.apps import export, publish
+from ucdr_core.apps import export, folder, publish
+from ucdr_core.cli import filled, folder_path
 
 
 def add_export(parser) -> None:
     parser.add_argument(
         "run",
         nargs="?",
+        type=filled,
         help="key of a run, or its beginning; default: the reader's model, which is trained on first use",
     )
-    parser.add_argument("--to", required=True, type=Path, metavar="FOLDER")
+    parser.add_argument("--to", required=True, type=folder_path, metavar="FOLDER")
     parser.add_argument("--gallery", help="comma-separated domains to search; default: the run's gallery domain")
     parser.add_argument(
         "--page", action="store_true", help="the doodle page's folder: compressed, with its scripts and the runtime"
@@ -24,6 +24,7 @@ def add_export(parser) -> None:
 def _export(options) -> None:
     from ucdr_core.apps.search import reader_record, record_of
 
+    folder.check(options.to, folder.EXPORT)  # before a model is trained for it
     record = record_of(options.run) if options.run else reader_record()
     gallery = tuple(options.gallery.split(",")) if options.gallery else ()
     if options.page:
@@ -43,7 +44,7 @@ def _export(options) -> None:
 def add_publish(parser) -> None:
     target = parser.add_mutually_exclusive_group(required=True)
     target.add_argument(
-        "--to", type=Path, metavar="FOLDER", help="a folder; what it holds of an earlier site is replaced"
+        "--to", type=folder_path, metavar="FOLDER", help="a folder; what it holds of an earlier site is replaced"
     )
     target.add_argument(
         "--branch", help="a branch of this repository, pushed to its remote (ghp-import), such as gh-pages"
@@ -56,6 +57,9 @@ def _publish(options) -> None:
     site = publish.checked()
     if options.to:
         publish.to_folder(site, options.to)
-    elif options.branch:
+    elif not options.check:
         publish.to_branch(site, options.branch)
-    print(f"{site}: passed by the gate" + ("" if options.check else f"; published to {options.to or options.branch}"))
+    print(
+        f"{site}: passed by the gate, and as it was built"
+        + ("" if options.check else f"; published to {options.to or options.branch}")
+    )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
-from ucdr_core import chapters
+from ucdr_core import chapters, paths
 from ucdr_core.chapters.paper_recipes import GLOVE, WORD2VEC
 from ucdr_core.chapters.tiers import TIERS
+from ucdr_core.cli import can_write, folder_path, whole_number
 from ucdr_core.data import DataError
+from ucdr_core.device import usable
 from ucdr_core.evidence import batch, committed
 from ucdr_core.evidence.store import Store
 from ucdr_core.methods import OptionError
@@ -30,8 +31,8 @@ def add_reproduce(parser) -> None:
         help="embedded: on the data that ships; real: on small sets of real pictures; paper: on the papers' data with "
         "their recipes.  default: embedded",
     )
-    parser.add_argument("--jobs", type=int, help="runs at a time; default: one per core")
-    parser.add_argument("--gpus", type=int, default=0, help="one run at a time on each of so many GPUs")
+    parser.add_argument("--jobs", type=whole_number(1), help="runs at a time; default: one per core")
+    parser.add_argument("--gpus", type=whole_number(0), default=0, help="one run at a time on each of so many GPUs")
     parser.add_argument("--only", nargs="+", metavar="KEY", help="of these runs alone")
     parser.add_argument(
         "--list",
@@ -42,6 +43,8 @@ def add_reproduce(parser) -> None:
 
 
 def _reproduce(options) -> int:
+    if options.gpus:
+        usable("cuda", options.gpus)
     if options.live:
         from ucdr_core.chapters.live import live_runs
 
@@ -67,11 +70,7 @@ def _reproduce(options) -> int:
             state = "done" if (store.root / key).exists() else "evidence" if key in evidence else "todo"
             print(key, state, describe(spec))
         return 0
-    if options.gpus:
-        import torch
-
-        if options.gpus > torch.cuda.device_count():
-            raise OptionError(f"--gpus {options.gpus}: this machine has {torch.cuda.device_count()}")
+    can_write(Store().root)
     failures = batch.reproduce(list(keys.values()), options.jobs, gpus=options.gpus)
     for spec, problem in failures:
         last_line = problem.strip().splitlines()[-1]
@@ -125,9 +124,9 @@ def add_verify(parser) -> None:
     which.add_argument("--stale", action="store_true", help="a sample of each system whose code has changed since")
     which.add_argument("keys", nargs="*", default=[], metavar="KEY", help="these runs")
     parser.add_argument("--tier", default="embedded", choices=list(TIERS), help="default: embedded")
-    parser.add_argument("--jobs", type=int, help="runs at a time; default: one per core")
+    parser.add_argument("--jobs", type=whole_number(1), help="runs at a time; default: one per core")
     parser.add_argument(
-        "--home", type=Path, metavar="FOLDER", help="where the new runs are kept, so that a cut-off call goes on"
+        "--home", type=folder_path, metavar="FOLDER", help="where the new runs are kept, so that a cut-off call goes on"
     )
     parser.set_defaults(do=_verify)
 
@@ -135,5 +134,6 @@ def add_verify(parser) -> None:
 def _verify(options) -> int:
     from ucdr_core.apps.verify import verify
 
+    can_write(options.home or paths.home())
     which = "keys" if options.keys else "all" if options.all else "stale" if options.stale else "sample"
     return verify(options.tier, which, options.keys, options.jobs, options.home)

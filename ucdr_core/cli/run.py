@@ -11,12 +11,15 @@ from typing import Any
 from ucdr_core import paths
 from ucdr_core.chapters import paper_recipes
 from ucdr_core.chapters.systems import frozen_defaults
-from ucdr_core.cli import only_json
-from ucdr_core.data import DataError, Evaluation, Manifest, load, protocols
+from ucdr_core.cli import can_write, filled, one_line, only_json, whole_number
+from ucdr_core.data import DataError, Evaluation, Manifest, images, load, protocols
 from ucdr_core.data.published import PUBLISHED
-from ucdr_core.evidence.record import TrainedRun
+from ucdr_core.device import usable
+from ucdr_core.evidence.record import RecordError, TrainedRun
 from ucdr_core.evidence.store import Store
 from ucdr_core.methods import METHODS, OptionError
+from ucdr_core.methods.backbones import WeightsError
+from ucdr_core.training.parallel import ProcessesFailed
 from ucdr_core.training.spec import TrainSpec
 
 PROTOCOLS = ("zs_sbir", "gzs_sbir", "uccdr", "udcdr", "ucdr")
@@ -25,17 +28,25 @@ NESTED = ("options", "recipe", "features")  # values of a spec that hold others
 FILES = ("data_root", "split", "vectors", "weights")  # values of a spec that may name a file
 
 
+class RunFailed(RuntimeError):
+    """A run that began and did not end."""
+
+
 def add_run(parser) -> None:
     parser.add_argument("method", choices=sorted(METHODS))
     parser.add_argument("--dataset", default="emoji-sketchy", help="a name of `ucdr data list`")
-    parser.add_argument("--data-root", help="folder of <domain>/<class>/<image file>, for --dataset folders")
     parser.add_argument(
-        "--split", help="shipped split or JSON file; default: `emoji` for the emoji sets, else drawn and stored"
+        "--data-root", type=filled, help="folder of <domain>/<class>/<image file>, for --dataset folders"
+    )
+    parser.add_argument(
+        "--split",
+        type=filled,
+        help="shipped split or JSON file; default: `emoji` for the emoji sets, else drawn and stored",
     )
     parser.add_argument("--protocol", default="zs_sbir", choices=PROTOCOLS)
     parser.add_argument("--query-domain", default="sketch", help="default: sketch")
     parser.add_argument("--gallery-domain", help="default: photo, or real where the data have that domain")
-    parser.add_argument("--train-domains", help="comma-separated; default: what the protocol says")
+    parser.add_argument("--train-domains", type=filled, help="comma-separated; default: what the protocol says")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--set",
@@ -47,11 +58,12 @@ def add_run(parser) -> None:
         "(recipe.lr=1e-3)",
     )
     parser.add_argument(
-        "--device", help="cpu, cuda, cuda:1; default: cuda for a published data set where there is a GPU, else cpu"
+        "--device",
+        help="cpu, cuda, cuda:1; default: cuda for a published data set where there is a GPU, else cpu",
     )
     parser.add_argument(
         "--gpus",
-        type=int,
+        type=whole_number(1),
         default=1,
         help="GPUs that train this run together (torchrun); part of the spec as world_size",
     )
@@ -63,27 +75,40 @@ def add_run(parser) -> None:
     parser.set_defaults(do=_run)
 
 
-def _run(options) -> None:
+def _run(options) -> int:
+    try:
+        return _trained(options)
+    except (RunFailed, ProcessesFailed) as error:
+        print(one_line(f"ucdr run: {error}"), file=sys.stderr)
+        return 1
+
+
+def _trained(options) -> int:
     with only_json(options.json):
         spec, evaluations = checked(options)
-        device, store = options.device or default_device(options.dataset), Store()
+        wished = default_device(options.dataset) if options.device is None else options.device
+        device, store = usable(wished, 1 if options.plan else options.gpus), Store()
         if options.plan or not store.folder(spec).exists():
             _print_plan(spec, device, store, progress=not options.json)
         if options.plan:
-            return
+            return 0
+        can_write(store.root)
+        notes = data_notes(spec)
+        print("\n".join(notes), end="\n" if notes else "", file=sys.stderr, flush=True)
         if options.no_notebook:
             record = store.make(spec, device=device, compiled=options.compile)
         else:
             record = _through_papermill(spec, store, device, options.compile)
     if options.json:
         scores = {evaluation.name: record.scores(evaluation.name) for evaluation in evaluations}
-        print(json.dumps({"run": record.key, "folder": str(record.folder), "scores": scores}, indent=1))
-        return
+        print(json.dumps({"run": record.key, "folder": str(record.folder), "scores": scores, "notes": notes}, indent=1))
+        return 0
     print(f"record {record.folder}")
     for evaluation in evaluations:
         counts = record.result["counts"][evaluation.name]
         scores = "  ".join(f"{name} {value:.3f}" for name, value in record.scores(evaluation.name).items())
         print(f"{evaluation.name} ({counts['queries']} queries, {counts['gallery']} gallery images): {scores}")
+    return 0
 
 
 def checked(options) -> tuple[TrainSpec, list[Evaluation]]:
@@ -158,15 +183,19 @@ def _train_domains(options, manifest: Manifest, gallery: str) -> tuple[str, ...]
 def _assign(values: dict[str, Any], assignment: str) -> None:
     """Puts what `--set NAME=VALUE` says into the values of a spec; VALUE is JSON, or else text."""
     name, sign, text = assignment.partition("=")
-    if not sign:
-        raise OptionError(f"--set {assignment!r}: expected NAME=VALUE")
+    part, dot, rest = name.partition(".")
+    if not sign or not part or dot and (not rest or "." in rest or part not in NESTED):
+        expected = f"expected NAME=VALUE, or NAME.NAME=VALUE for a value in {', '.join(NESTED)}"
+        raise OptionError(f"--set {assignment!r}: {expected}")
     try:
         value = json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         value = text
-    part, dot, rest = name.partition(".")
-    if dot and part in NESTED:
-        values[part] = {**values.get(part, {}), rest: value}
+    if dot:
+        within = values.get(part) or {}
+        if not isinstance(within, dict):
+            raise OptionError(f"--set {assignment!r}: {part} was set to {within!r}, which holds no values")
+        values[part] = {**within, rest: value}
     else:
         values[name] = value
 
@@ -188,9 +217,27 @@ def _print_plan(spec: TrainSpec, device: str, store: Store, progress: bool) -> N
         torch.cuda.empty_cache()  # the run has a process of its own
 
 
+def data_notes(spec: TrainSpec) -> list[str]:
+    """What a reader of the score should know of the pictures: files that were skipped, and pictures that stand both in
+    a class that is trained on and in one that is tested.  Of embedded pictures nothing."""
+    manifest = spec.manifest()
+    return images.notes(manifest, spec.class_split()) if manifest.root.is_dir() else []
+
+
+def _names_of_user_errors() -> set[str]:
+    """The notebook's own errors come by name alone."""
+    kinds, names = [OSError, MemoryError, UnicodeError, DataError, OptionError, RecordError, WeightsError], set()
+    while kinds:
+        kind = kinds.pop()
+        names.add(kind.__name__)
+        kinds += kind.__subclasses__()
+    return names | {"OutOfMemoryError"}
+
+
 def _through_papermill(spec: TrainSpec, store: Store, device: str, compiled: bool) -> TrainedRun:
     """Executes the run notebook; its executed copy is kept beside the record."""
     import papermill
+    from nbclient.exceptions import DeadKernelError
 
     store.root.mkdir(parents=True, exist_ok=True)
     executed = store.root / f".{spec.key}.ipynb"
@@ -206,7 +253,13 @@ def _through_papermill(spec: TrainSpec, store: Store, device: str, compiled: boo
             log_output=False,
         )
     except papermill.PapermillExecutionError as error:
-        raise SystemExit(f"the run failed; its notebook is {executed}\n{error.ename}: {error.evalue}") from error
+        if error.ename in _names_of_user_errors():
+            raise DataError(f"{error.evalue} (the notebook of this run is {executed})") from None
+        raise RunFailed(f"the run failed with {error.ename}: {error.evalue}; its notebook is {executed}") from None
+    except DeadKernelError as error:
+        raise RunFailed(
+            "the run was ended from outside, for want of memory perhaps; the same command goes on"
+        ) from error
     record = store.trained(spec)
     assert record is not None  # the notebook made it
     executed.replace(store.root / f"{spec.key}.ipynb")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from ucdr_core import chapters
+from ucdr_core import chapters, files
 from ucdr_core.chapters import show
 from ucdr_core.chapters.tiers import TIERS, tier_of
+from ucdr_core.cli import picture_path
 from ucdr_core.data import DataError
 from ucdr_core.evidence.rows import Row
 from ucdr_core.training.spec import TrainSpec, describe
@@ -69,17 +68,17 @@ def _key(spec: TrainSpec) -> str:
 def add_figure(parser) -> None:
     _add_name(parser)
     parser.add_argument(
-        "--save", type=Path, metavar="FILE.png", help="default: PAPER-NAME-TIER.png in the current folder"
+        "--save",
+        type=picture_path(".png"),
+        metavar="FILE.png",
+        help="default: PAPER-NAME-TIER.png in the current folder",
     )
     parser.set_defaults(do=_figure)
 
 
 def _figure(options) -> None:
+    file = options.save or picture_path(".png")(f"{options.paper}-{options.name}-{options.tier}.png")
     drawing = show.figure(options.paper, options.name, options.tier)
-    file = options.save or Path(f"{options.paper}-{options.name}-{options.tier}.png")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.partial")
-    partial.write_bytes(drawing.png())
-    partial.replace(file)
+    files.write(file, drawing.png())
     print(drawing.fingerprint)
     print(f"saved {file}")
