@@ -67,4 +67,5 @@ def test_every_system_was_measured_with_three_sizes_and_two_instruction_sets():
         of_system = [line for line in lines if line["system"] == label and line["view"] == "sketchy"]
         assert {line["size"] for line in of_system} >= set(tolerance.SIZES), label
         assert {line["instructions"] for line in of_system} >= {"AVX2", "oldest"}, label
-    assert [label for label in SYSTEMS if tolerance.tolerance_of(SYSTEMS[label].method).chaotic] == ["SaN"]
+    chaotic = [label for label in SYSTEMS if tolerance.tolerance_of(SYSTEMS[label].method).chaotic]
+    assert chaotic == ["SaN", "ZSIH", "CVAE"]

@@ -289,7 +289,9 @@ def embedding_maps(
 def neighbour_purity(points: np.ndarray, classes: np.ndarray, domains: np.ndarray | None = None, k: int = 10) -> float:
     """Mean share of the k nearest other points that have the point's class; with domains, only points of another domain
     count."""
-    distance = np.square(points[:, None] - points[None]).sum(2)
+    from scipy.spatial.distance import cdist
+
+    distance = cdist(points, points, "sqeuclidean")
     barred = np.eye(len(points), dtype=bool) if domains is None else domains[:, None] == domains[None]
     order = np.argsort(np.where(barred, np.inf, distance), axis=1, kind="stable")[:, :k]
     return float((classes[order] == classes[:, None]).mean())

@@ -53,11 +53,17 @@ def related_classes(record: RunRecord, unseen: int = 4) -> tuple[list[str], list
     return chosen, partners
 
 
+POINTS = 40  # of a class and domain: more hide one another, and are kept in the evidence
+
+
 def _map_rows(record: RunRecord, domain: str, unseen: list[str], seen: list[str]) -> np.ndarray:
-    """Unseen classes from `domain`, their related seen classes from the gallery domain."""
+    """Unseen classes from `domain`, their related seen classes from the gallery domain; up to POINTS pictures of each,
+    evenly spaced in the order of their names."""
     manifest = record.spec.manifest()
+    shown = [(domain, name) for name in unseen] + [(record.spec.gallery_domain, name) for name in (*seen, *unseen)]
+    parts = [manifest.rows([where], [name]) for where, name in shown]
     return np.sort(
-        np.concatenate([manifest.rows([domain], unseen), manifest.rows([record.spec.gallery_domain], [*seen, *unseen])])
+        np.concatenate([rows[np.linspace(0, len(rows) - 1, min(len(rows), POINTS)).astype(int)] for rows in parts])
     )
 
 
