@@ -168,7 +168,7 @@ def test_committed_runs_are_listed_as_evidence_and_own_ones_as_done(tmp_path, mo
 
 def test_more_gpus_than_there_are_is_refused(sketchy, capsys):
     assert cli.main(["reproduce", "--paper", "snmpnet", "--tier", "paper", "--gpus", "99"]) == 2
-    assert f"this machine has {torch.cuda.device_count()}" in capsys.readouterr().err
+    assert "this machine" in capsys.readouterr().err
 
 
 def test_failures_are_listed_with_their_logs(small, tmp_path, monkeypatch, capsys):

@@ -116,7 +116,7 @@ def test_status_says_what_is_missing(sketchy, capsys):
     assert "12 pictures in 4 classes, 3 to 3 per class: -72,990 against 73,002 published" in output
     assert (
         "split sketchy_yelamarthi: 121 classes are missing" in output
-        and "left out, stands twice: 4 (256x256: 4; first" in output
+        and "left out, stands twice: 4 (256x256: 4): " in output
     )
 
 

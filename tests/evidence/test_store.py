@@ -299,7 +299,7 @@ def test_a_rename_that_was_cut_off_is_made_good_without_training(finished, monke
 
 def test_a_finished_run_needs_no_folder_that_can_be_written(finished, monkeypatch):
     store, spec = finished
-    monkeypatch.setattr("ucdr_core.evidence.store._locked", lambda path: pytest.fail("it writes"))
+    monkeypatch.setattr("ucdr_core.files.locked", lambda path: pytest.fail("it writes"))
     assert store.make(spec, progress=False).key == spec.key
 
 

@@ -66,7 +66,7 @@ def test_shares_cover_the_batch_and_the_last_is_filled_up(monkeypatch):
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"world_size": 0}, "at least 1"),
+        ({"world_size": 0}, "must be in .1, 1024."),
         ({"world_size": 2, "regime": "frozen"}, "trains none"),
         ({"world_size": 2, "method": "frozen"}, "trains none"),
         ({"pixels": "unit"}, "is for regime 'finetune'"),

@@ -3,11 +3,12 @@ by."""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from importlib.metadata import version
 from typing import Any
 
-from ucdr_core import chapters
+from ucdr_core import chapters, paths
 from ucdr_core.chapters import story
 from ucdr_core.chapters.tiers import TIERS, Tier, tier_of
 from ucdr_core.evidence import committed, verdicts
@@ -126,6 +127,43 @@ def evidence_table() -> Rendered:
             ("Tier", "Runs that its tables need", "Committed runs", "Size"),
             tuple(rows),
             "`ucdr verify --all` trains the runs of a tier anew.",
+        )
+    )
+
+
+SOAK = paths.PACKAGE / "evidence" / "soak.json"
+SOAKED = {  # kinds of `tests/fuzz`
+    "evaluate": "Files of embeddings, scored",
+    "picture": "Picture files, read",
+    "split": "Split files, read",
+    "spec": "Values of a run, read",
+    "vectors": "Files of word vectors, read",
+    "archive": "Archives, unpacked",
+    "folder": "Folders of pictures with odd files and links, packed",
+    "options": "Command lines with odd words",
+    "kill": "Commands killed at any moment, called again",
+    "flip": "Bits flipped in runs, states, caches and indexes",
+    "full disk": "A disk that is full, then larger",
+    "file limit": "Files that may not grow, then may",
+}
+
+
+def soak_table() -> Rendered:
+    """The last soak (`make soak`): how many cases of each kind, and how they ended."""
+    soak = json.loads(SOAK.read_text())
+    ends = ("cases", "right", "refused", "failed")
+    counts = {**soak["kinds"], "all": {end: sum(one[end] for one in soak["kinds"].values()) for end in ends}}
+    rows = tuple((SOAKED.get(kind, "All"), *(f"{one[end]:,}" for end in ends)) for kind, one in counts.items())
+    return render_listing(
+        Listing(
+            "status",
+            "soak",
+            f"The last soak: {soak['minutes']:.0f} minutes on {soak['date']}, {soak['machine']}. 'Right': with the "
+            "number of an independent computation or of a run without a fault. 'Refused': in one line that names the "
+            "file or the field.",
+            ("What was given", "Cases", "Right", "Refused", "Failed"),
+            rows,
+            "`make soak` draws others.",
         )
     )
 

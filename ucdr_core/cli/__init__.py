@@ -213,9 +213,15 @@ REMEDIES = {
 }
 
 
+LONGEST = 2000  # characters of a line
+
+
 def one_line(text: str) -> str:
-    """The text without line breaks, and with escapes for what a terminal would obey."""
+    """The text without line breaks and, if it is very long, its middle, and with escapes for what a terminal would
+    obey."""
     flat = re.sub(r"\s*\n\s*", " ", text.strip())
+    if len(flat) > LONGEST:
+        flat = f"{flat[: LONGEST // 2]} ... {flat[-LONGEST // 2 :]}"
     return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in flat)
 
 

@@ -9,7 +9,7 @@ def add_bench(parser) -> None:
     parser.add_argument("--gallery", type=int, default=54_000, help="retrieval")
     parser.add_argument("--dimension", type=int, default=512, help="retrieval")
     parser.add_argument("--sizes", default="10000,100000,1000000", help="search: numbers of vectors, comma-separated")
-    parser.add_argument("--device", help="train; default: cuda where there is a GPU")
+    parser.add_argument("--device", help="retrieval, default: cpu; train, default: cuda where there is a GPU")
     parser.add_argument("--backbone", default="se_resnet50", help="train")
     parser.add_argument("--size-px", type=int, default=224, help="train")
     parser.add_argument("--batch-size", type=int, default=64, help="train")
@@ -32,7 +32,7 @@ def _bench(options) -> None:
     elif options.what == "search":
         bench.search([int(size) for size in options.sizes.split(",")])
     elif options.what == "retrieval":
-        bench.retrieval(options.queries, options.gallery, options.dimension)
+        bench.retrieval(options.queries, options.gallery, options.dimension, options.device)
     else:
         bench.train(
             options.device,

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
+import math
+import os
 import sys
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +18,8 @@ from ucdr_core.data import DataError
 from ucdr_core.retrieval import evaluate
 
 ARRAYS = ("embeddings", "labels")
+HEADER = 1 << 16  # bytes at most; NumPy's own are a few hundred
+DEFLATED = 1032  # no deflated byte stands for more
 
 
 def add_evaluate(parser) -> None:
@@ -47,24 +54,85 @@ def _evaluate(options) -> None:
 
 
 def read_embeddings(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Arrays `embeddings` and `labels` of an .npz file, pickles refused.  Raises DataError naming what it lacks."""
-    if not path.is_file():
+    """Arrays `embeddings` and `labels` of an .npz file, pickles refused.
+
+    Their sizes are read and compared before memory is taken.  Raises DataError saying what is wrong with the file.
+    """
+    if not path.exists():
         raise DataError(f"{path} does not exist")
+    if not path.is_file():
+        raise DataError(f"{path} is no file")
+    with open(path, "rb") as file:
+        if file.read(6) == np.lib.format.MAGIC_PREFIX:
+            raise DataError(f"{path} is one array, not an .npz file with `embeddings` and `labels` (numpy.savez)")
+        with _told(f"{path} is no .npz file, or is cut off"), zipfile.ZipFile(file) as archive:
+            members = _members(archive, path)
+            headers = {name: _header(archive, member, path) for name, member in members.items()}
+            needed = sum(math.prod(shape) * kind.itemsize for shape, kind in headers.values())
+            if needed > (available := _available_memory()):
+                raise DataError(
+                    f"{path} holds {needed / 1e9:,.1f} GB of arrays, and {available / 1e9:,.1f} GB of memory are free; "
+                    "evaluate the queries in parts"
+                )
+            embeddings, labels = (_array(archive, members[name], path) for name in ARRAYS)
+            return embeddings, labels
+
+
+def _members(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]:
+    """The two arrays' entries, each of which is there once, is not encrypted and can be as large as it says."""
+    listed = [member.filename.removesuffix(".npy") for member in archive.infolist()]
+    if missing := [name for name in ARRAYS if name not in listed]:
+        raise DataError(f"{path} lacks {' and '.join(missing)}; it has {', '.join(listed[:10]) or 'nothing'}")
+    if twice := [name for name in ARRAYS if listed.count(name) > 1]:
+        raise DataError(f"{path} holds {' and '.join(twice)} more than once; save it anew")
+    members = {name: archive.infolist()[listed.index(name)] for name in ARRAYS}
+    for name, member in members.items():
+        if member.flag_bits & 0x1:
+            raise DataError(f"{path} is encrypted; save it without a password")
+        if member.compress_type == zipfile.ZIP_DEFLATED and member.file_size > DEFLATED * (member.compress_size + 1):
+            raise DataError(f"{path} is damaged ({member.compress_size} bytes cannot hold {name})")
+    return members
+
+
+def _header(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and kind of an array, which agree with the size of its entry."""
+    with _told(f"{path} is damaged: {member.filename} cannot be read"), archive.open(member) as content:
+        start = io.BytesIO(content.read(HEADER))
+        version = np.lib.format.read_magic(start)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, kind = read(start)
+    if kind.hasobject:
+        raise DataError(f"{path} holds pickled objects, which are not read; save plain numbers and text")
+    if kind.kind == "V":
+        raise DataError(f"{path}: {member.filename} is of kind {kind}; save plain numbers and text")
+    size = start.tell() + math.prod(shape) * kind.itemsize
+    if min(shape, default=0) < 0 or size != member.file_size:
+        raise DataError(f"{path} is damaged: {member.filename} has {member.file_size:,} bytes, not {size:,} as it says")
+    return shape, kind
+
+
+def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> np.ndarray:
+    with _told(f"{path} is damaged: {member.filename} cannot be read"), archive.open(member) as content:
+        array = np.lib.format.read_array(content, allow_pickle=False)
+        content.read(1)  # at its end the checksum is compared
+        return array
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Turns any error of reading a file that may be anything into a DataError of one line."""
     try:
-        content = np.load(path, allow_pickle=False)
-    except (zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
-        raise DataError(f"{path} is no .npz file ({error})") from error
-    if not hasattr(content, "files"):
-        raise DataError(f"{path} is one array, not an .npz file with `embeddings` and `labels`")
-    with content:
-        missing = [name for name in ARRAYS if name not in content.files]
-        if missing:
-            raise DataError(f"{path} lacks {' and '.join(missing)}; it has {', '.join(content.files) or 'nothing'}")
-        try:
-            return content["embeddings"], content["labels"]
-        except ValueError as error:
-            raise DataError(
-                f"{path} holds pickled objects, which are not read; save plain numbers and text ({error})"
-            ) from error
-        except (zipfile.BadZipFile, EOFError, OSError) as error:
-            raise DataError(f"{path} is damaged ({error})") from error
+        yield
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:  # zipfile, zlib, lzma, struct, ast and NumPy raise many kinds
+        raise DataError(f"{what} ({str(error) or type(error).__name__})") from error
+
+
+def _available_memory() -> int:
+    """Bytes that can be had without swapping."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import http.client
@@ -362,7 +363,7 @@ def unpack(file: Path, folder: Path) -> None:
     except DAMAGED as error:
         raise _damage(file, str(error)) from error
     except OSError as error:
-        if error.errno is None:  # of bz2 and gzip
+        if error.errno in (None, errno.EINVAL):  # of bz2 and gzip; a zip's list that points before its file
             raise _damage(file, str(error)) from error
         raise
 

@@ -212,15 +212,20 @@ def printable(path: Path | str) -> str:
     return str(path) if is_plain(str(path)) else repr(str(path))[1:-1]
 
 
+NAMED = 20  # files that a line names
+
+
 def left_out_lines(left_out: dict[str, list[str]]) -> list[str]:
-    """One line for each reason: how many, under which folders, and the first.
+    """One line for each reason: how many, under which folders, and their names, up to NAMED.
 
     >>> left_out_lines({"no picture": ["photo/cat/notes.txt"]})
-    ['left out, no picture: 1 (photo: 1; first photo/cat/notes.txt)']
+    ['left out, no picture: 1 (photo: 1): photo/cat/notes.txt']
     """
     lines = []
     for reason, paths in left_out.items():
         tops = Counter(path.split("/")[0] for path in paths).most_common(4)
         listed = ", ".join(f"{printable(top)}: {count:,}" for top, count in tops)
-        lines.append(f"left out, {reason}: {len(paths):,} ({listed}; first {printable(paths[0])})")
+        named = ", ".join(map(printable, paths[:NAMED]))
+        named += f" and {len(paths) - NAMED:,} more" if paths[NAMED:] else ""
+        lines.append(f"left out, {reason}: {len(paths):,} ({listed}): {named}")
     return lines

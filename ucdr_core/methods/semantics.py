@@ -204,7 +204,7 @@ def _file(path: str | Path) -> Path:
     except FileNotFoundError:
         pass  # whoever asks says so
     except (OSError, RuntimeError, ValueError) as error:  # too long a name, the ~ of nobody, a byte 0
-        raise DataError(f"{str(path)[:200]!r} names no file: {error}") from error
+        raise DataError(f"{str(path)[:200]!r} names no file: {getattr(error, 'strerror', None) or error}") from error
     return path
 
 

@@ -16,29 +16,34 @@ Ties.  Items of equal score are one group: each relevant item of the group has t
 scikit-learn's average precision), and a group that rank K cuts counts with the share of it that fits.  So the order in
 which the gallery is stored never changes a score.  Items of the same embedding always tie.
 
-How.  Only the relevant items' ranks matter.  A block of queries of one class is scored by a matrix product, the scores
-are sorted by value (no indices), and a binary search finds where the relevant scores stand.  Time is the product plus
-one sort.
+How.  Embeddings become points whose products rank as their distances do (`points`).  Of a block of queries of one class
+it is counted how many items are ahead of each relevant one (`ranks`): that decides every metric.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
 from ucdr_core.progress import bar as progress_bar
+from ucdr_core.retrieval.inputs import class_codes, embeddings
+from ucdr_core.retrieval.points import Points
+from ucdr_core.retrieval.ranks import Counts, Ranks
 
 METRICS = ("map_all", "map_200", "map_200_k", "map_200_min", "map_200_voc", "map_all_voc", "prec_100", "prec_200")
 DISTANCES = ("euclidean", "cosine")
+ARITHMETICS = ("auto", "float64", "float32")
 CUT = 200
 
-# Up to this many query-gallery pairs the scores are computed in double precision: near-ties then rank as in a float64
-# reference, and it costs seconds.  Above it, single precision (measured difference of the means at 2,000 x 5,000: below
-# 1e-6).
-FLOAT64_PAIRS = 250_000_000
+# From this many query-gallery pairs on the first product is computed in single precision, which is faster.  The ranks
+# are the same.
+SINGLE_FROM = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -73,44 +78,38 @@ def evaluate(
 ) -> Scores:
     """Every metric of every query: ranks the gallery for each, and scores the ranking.
 
-    query_embeddings (Q, d), gallery_embeddings (N, d): finite numbers; labels (Q,), (N,): anything that compares equal
+    query_embeddings (Q, d), gallery_embeddings (N, d): finite real numbers of any kind
+    query_labels (Q,), gallery_labels (N,): all text, or all real numbers
     distance      "euclidean", or "cosine" (an all-zero embedding has similarity 0 to everything)
     precision_at  ranks K of `prec_K`
-    arithmetic    "float64", "float32", or "auto": float64 up to FLOAT64_PAIRS pairs
-    block_mb      memory for one block of scores; default: 64, on a GPU 1,024
+    arithmetic    of the product: "float64", "float32", or "auto": float64 below SINGLE_FROM pairs.  What is too near to
+                  be told apart is computed again, so that ranks are the same with either
+    block_mb      memory for one block of scores; default: 128, on a GPU 1,024
     device        where scores are computed and sorted
 
     Raises ValueError saying which array is wrong and how.
     """
-    queries, gallery = _embeddings(query_embeddings, "query"), _embeddings(gallery_embeddings, "gallery")
+    queries, gallery = embeddings(query_embeddings, "query"), embeddings(gallery_embeddings, "gallery")
     if queries.shape[1] != gallery.shape[1]:
         raise ValueError(
             f"query embeddings have {queries.shape[1]} dimensions, gallery embeddings {gallery.shape[1]}; they must "
             "agree"
         )
-    query_labels = _labels(query_labels, len(queries), "query")
-    gallery_labels = _labels(gallery_labels, len(gallery), "gallery")
     if distance not in DISTANCES:
         raise ValueError(f"unknown distance {distance!r}; known: {', '.join(DISTANCES)}")
+    query_codes, gallery_codes = class_codes(query_labels, gallery_labels, len(queries), len(gallery))
+    if any(k < 1 for k in precision_at):
+        raise ValueError(f"precision_at must be ranks from 1 on, not {tuple(precision_at)}")
+    if arithmetic not in ARITHMETICS:
+        raise ValueError(f"unknown arithmetic {arithmetic!r}; known: {', '.join(ARITHMETICS)}")
     if arithmetic == "auto":
-        arithmetic = "float64" if len(queries) * len(gallery) <= FLOAT64_PAIRS else "float32"
-    block_mb = block_mb or (1024 if torch.device(device).type == "cuda" else 64)
-    dtype = {"float64": torch.float64, "float32": torch.float32}[arithmetic]
+        arithmetic = "float64" if len(queries) * len(gallery) < SINGLE_FROM else "float32"
+    block_mb = block_mb or (1024 if torch.device(device).type == "cuda" else 128)
 
-    # Columns of one class side by side: a class's relevant scores are then one slice.
-    classes, codes = np.unique(
-        np.concatenate([_comparable(query_labels, gallery_labels), _comparable(gallery_labels, query_labels)]),
-        return_inverse=True,
-    )
-    query_codes, gallery_codes = codes[: len(queries)], codes[len(queries) :]
+    # Items of one class side by side: a class's relevant scores are then one slice.
     by_class = np.argsort(gallery_codes, kind="stable")
-    starts = np.searchsorted(gallery_codes[by_class], np.arange(len(classes) + 1))
-    # The last digits of a matrix product depend on the column: one of several equal items gives all of them its score.
-    number, place = _number_of_equals(gallery), np.argsort(by_class)
-    again = np.flatnonzero(number != np.arange(len(gallery)))
-    copies, originals = place[again], place[number[again]]
-    gallery = _rows(gallery, by_class, dtype, distance, device)
-    half_square = gallery.square().sum(1) / 2 if distance == "euclidean" else None
+    starts = np.searchsorted(gallery_codes[by_class], np.arange(query_codes.max() + 2))
+    points = Points(queries, gallery, distance)
 
     names = (
         "map_all",
@@ -122,45 +121,51 @@ def evaluate(
         *(f"prec_{k}" for k in precision_at),
     )
     per_query = {name: np.zeros(len(queries)) for name in names}
-    without = 0
-    with (
-        ThreadPoolExecutor(torch.get_num_threads()) as pool,
-        progress_bar(total=len(queries), unit="query", disable=not progress) as bar,
-    ):
-        for code in np.unique(query_codes):
-            members = np.flatnonzero(query_codes == code)
-            first, last = starts[code], starts[code + 1]
-            if first == last:
-                without += len(members)
-                bar.update(len(members))
-                continue
-            bytes_per_query = len(gallery) * dtype.itemsize + (last - first) * 128
-            size = max(1, min(len(members), block_mb * 1_000_000 // bytes_per_query))
-            for block in np.array_split(members, -(-len(members) // size)):
-                # Monotone in the distance: q.g - |g|^2 / 2 falls as |q - g| grows, and q.g is the cosine of unit
-                # vectors.
-                scores = _rows(queries, block, dtype, distance, device) @ gallery.T
-                if half_square is not None:
-                    scores -= half_square
-                if len(copies):
-                    scores[:, copies] = scores[:, originals]
-                relevant = scores[:, first:last].sort(dim=1, descending=True).values
-                values = _block_metrics(_sorted(scores, pool), relevant, precision_at)
-                for name in names:
-                    per_query[name][block] = values[name].double().cpu().numpy()
-                bar.update(len(block))
-    return Scores(per_query, len(gallery), without, arithmetic)
+    has_relevant = starts[query_codes] < starts[query_codes + 1]
+    ranks = Ranks(points, gallery, by_class, arithmetic == "float32", device)
+
+    def score(members: np.ndarray) -> int:
+        """Fills in the values of some queries, in the order of their classes."""
+        block, codes = ranks.block(queries[members]), query_codes[members]
+        for code in np.unique(codes):
+            start, stop = np.searchsorted(codes, [code, code + 1])
+            counts = ranks.counts(block.part(start, stop), starts[code], starts[code + 1])
+            for name, values in _metrics(counts, len(gallery), precision_at).items():
+                per_query[name][members[start:stop]] = values.cpu().numpy()
+        return len(members)
+
+    scored = np.flatnonzero(has_relevant)
+    scored = scored[np.argsort(query_codes[scored], kind="stable")]
+    threads = torch.get_num_threads() if len(queries) * len(gallery) >= SINGLE_FROM else 1
+    size = max(1, block_mb * 1_000_000 // threads // (len(gallery) * 4 + int(np.diff(starts).max()) * 160))
+    blocks = np.array_split(scored, -(-len(scored) // size)) if len(scored) else []
+    with progress_bar(total=len(queries), unit="query", disable=not progress) as bar, _side_by_side(threads) as each:
+        bar.update(len(queries) - len(scored))
+        for done in each(score, blocks):
+            bar.update(done)
+    return Scores(per_query, len(gallery), int((~has_relevant).sum()), arithmetic)
 
 
-def _block_metrics(ascending: torch.Tensor, relevant: torch.Tensor, precision_at) -> dict[str, torch.Tensor]:
-    """ascending (B, N) all scores, relevant (B, R) the relevant ones, best first -> {name: (B,)}."""
-    n, r = ascending.shape[1], relevant.shape[1]
-    ahead = (n - torch.searchsorted(ascending, relevant, right=True)).double()  # items that score strictly more
-    # Items that score as much or more: the rank of the tie group's end.
-    within = (n - torch.searchsorted(ascending, relevant)).double()
-    worst_first = relevant.flip(1).contiguous()
-    hits_ahead = (r - torch.searchsorted(worst_first, relevant, right=True)).double()
-    hits_within = (r - torch.searchsorted(worst_first, relevant)).double()
+@contextmanager
+def _side_by_side(threads: int) -> Iterator[Callable]:
+    """A `map` in so many threads, in each of which the libraries use one."""
+    if threads == 1:
+        yield map
+        return
+    try:
+        with (
+            threadpool_limits(1, "blas"),
+            ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+        ):
+            yield pool.map
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _metrics(counts: Counts, gallery: int, precision_at) -> dict[str, torch.Tensor]:
+    """The counts (B, R) of the relevant items, worst first -> {name: (B,)}."""
+    ahead, within, hits_ahead, hits_within = (count.flip(1).double() for count in counts)
+    relevant = ahead.shape[1]
     precision = hits_within / within
 
     def share(k: int) -> torch.Tensor:
@@ -172,7 +177,7 @@ def _block_metrics(ascending: torch.Tensor, relevant: torch.Tensor, precision_at
     # A group that rank K cuts is closed at K.
     precision_top = torch.where(within <= CUT, precision, (hits_ahead + top * (hits_within - hits_ahead)) / CUT)
     total = (top * precision_top).sum(1)
-    reachable = min(CUT, r)
+    reachable = min(CUT, relevant)
     result = {
         "map_all": precision.mean(1),
         "map_all_voc": _envelope(precision).mean(1),
@@ -181,77 +186,10 @@ def _block_metrics(ascending: torch.Tensor, relevant: torch.Tensor, precision_at
         "map_200_min": total / reachable,
         "map_200_voc": (top * _envelope(torch.where(top > 0, precision_top, 0.0))).sum(1) / reachable,
     }
-    result.update({f"prec_{k}": share(k).sum(1) / min(k, n) for k in precision_at})
+    result.update({f"prec_{k}": share(k).sum(1) / min(k, gallery) for k in precision_at})
     return result
 
 
 def _envelope(precision: torch.Tensor) -> torch.Tensor:
     """max over later columns, itself included."""
     return precision.flip(1).cummax(1).values.flip(1)
-
-
-def _sorted(scores: torch.Tensor, pool: ThreadPoolExecutor) -> torch.Tensor:
-    """Each row ascending; on the CPU sorted in place."""
-    if scores.is_cuda:
-        return scores.sort(dim=1).values
-    rows = scores.numpy()  # NumPy's vectorised sort of values is several times faster than torch's
-    list(pool.map(lambda part: part.sort(axis=1), np.array_split(rows, min(len(rows), pool._max_workers))))
-    return scores
-
-
-def _rows(embeddings: np.ndarray, rows: np.ndarray, dtype: torch.dtype, distance: str, device: str) -> torch.Tensor:
-    """These rows on the device, (n, d); of length 1 for the cosine."""
-    values = torch.from_numpy(np.ascontiguousarray(embeddings[rows])).to(device, dtype)
-    if distance != "cosine":
-        return values
-    return torch.nn.functional.normalize(values, dim=1, eps=1e-300 if dtype == torch.float64 else 1e-30)
-
-
-def _number_of_equals(rows: np.ndarray) -> np.ndarray:
-    """Of each row (n, d) the position of the first that equals it, (n,) int."""
-    number = np.arange(len(rows))
-    _, group, size = np.unique(rows[:, 0], return_inverse=True, return_counts=True)
-    candidates = np.flatnonzero(size[group] > 1)  # no other row can have an equal
-    if len(candidates):
-        values = np.ascontiguousarray(rows[candidates] + 0.0)  # -0 becomes 0, which has other bytes
-        whole = values.view(np.dtype((np.void, values.itemsize * values.shape[1])))[:, 0]
-        _, first, group = np.unique(whole, return_index=True, return_inverse=True)
-        number[candidates] = candidates[first[group]]
-    return number
-
-
-def _embeddings(values, name: str) -> np.ndarray:
-    values = np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values)
-    if values.dtype.kind not in "fiub":
-        raise ValueError(f"{name} embeddings must be numbers, not {values.dtype}")
-    if values.dtype.kind != "f" or values.dtype.itemsize < 4:
-        values = values.astype(np.float32)
-    if values.ndim != 2 or 0 in values.shape:
-        raise ValueError(f"{name} embeddings must have shape (n, d) with n, d >= 1, not {values.shape}")
-    for start in range(0, len(values), 8192):  # in pieces: no second copy of a large array
-        finite = np.isfinite(values[start : start + 8192]).all(axis=1)
-        if not finite.all():
-            raise ValueError(
-                f"{name} embeddings hold NaN or infinity, first in row {start + int(np.flatnonzero(~finite)[0])}"
-            )
-    return values
-
-
-def _labels(values, count: int, name: str) -> np.ndarray:
-    values = np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values)
-    if values.shape != (count,):
-        raise ValueError(f"{name} labels must have shape ({count},), one per embedding, not {values.shape}")
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise ValueError(f"{name} labels hold NaN or infinity")
-    return values
-
-
-def _comparable(labels: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Labels of both sides in one kind: numbers stay numbers; text and numbers meet only as an error."""
-    text = {labels.dtype.kind in "USO", other.dtype.kind in "USO"}
-    if len(text) == 2:
-        raise ValueError(
-            f"query and gallery labels are of different kinds ({labels.dtype}, {other.dtype}); give both as text or "
-            "both as numbers"
-        )
-    return labels.astype(str) if True in text else labels

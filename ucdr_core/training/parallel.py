@@ -9,6 +9,7 @@ nothing else need be exchanged.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -103,6 +104,9 @@ def value_of_first_process(value: float, device: str) -> float:
 # ------------------------------------------------------------------------------------------------------------ processes
 
 
+RAISED = re.compile(r"^(?:\[rank\d+\]: *)?([\w.]+(?:Error|Exception): .+)$", re.MULTILINE)  # the end of a traceback
+
+
 class ProcessesFailed(RuntimeError):
     """Processes that train a run together have ended with an error."""
 
@@ -126,10 +130,9 @@ def launch(
             stderr=None if progress else log,
         )
     if finished.returncode:
-        said = [line for line in log_file.read_text(errors="replace").splitlines() if "Error" in line] or ["nothing"]
-        raise ProcessesFailed(
-            f"the {processes} processes of this run failed ({said[0][:300]}); their log is {log_file}"
-        )
+        said = [error for error in RAISED.findall(log_file.read_text(errors="replace")) if "ChildFailed" not in error]
+        reason = said[0][:300] if said else "they say no reason"
+        raise ProcessesFailed(f"the {processes} processes of this run failed ({reason}); their log is {log_file}")
     log_file.unlink()
 
 
