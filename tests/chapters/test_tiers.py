@@ -137,9 +137,9 @@ def test_doodles_stls_and_strads_tables_stand_on_the_same_runs():
     ):
         scores = Store().need(PAPER.runs("frozen", "sketchy", **values)[0]).scores(evaluation)
         cells = cells_of(ucdr_core.table(paper, name, "paper").text, "Frozen features", "Sketchy")
-        assert [cell for cell in cells if cell.replace(".", "").isdigit()] == [
-            f"{scores[metric]:.3f}" for metric in metrics
-        ], paper
+        printed = [float(cell) for cell in cells if cell.replace(".", "").isdigit()]
+        # Half of the last digit, and a little: a score of 0.0585 is rounded either way.
+        assert printed == pytest.approx([scores[metric] for metric in metrics], abs=0.00051), paper
 
 
 def test_strads_own_rows_are_by_its_own_definition():
