@@ -60,7 +60,8 @@ def check(value: Any, kind: Any, where: str = "it") -> None:
             if name is not str and name not in value:
                 raise DocumentError(f"{where} has no {name!r}")
             for entry in value if name is str else [name]:
-                check(value[entry], of_entry, entry if where == "it" else f"{where}.{entry}")
+                shown = repr(entry)[1:-1]  # with escapes for what a terminal would obey
+                check(value[entry], of_entry, shown if where == "it" else f"{where}.{shown}")
     else:
         kinds = kind if isinstance(kind, tuple) else (kind,)
         kinds += (int,) if float in kinds else ()

@@ -408,7 +408,8 @@ def _changed_once(draw, value: Any) -> Any:
     if isinstance(value, bool):
         alike = (not value,)
     elif isinstance(value, int | float):
-        alike = (value + 1, value / 2, value * 2, -value)
+        half = value / 2 if abs(value) < 2**1000 else value // 2
+        alike = (value + 1, half, value * 2, -value)
     elif isinstance(value, str):
         alike = (*CLASSES, "sketch", "photo", "moon", "val", "last")
     if alike and draw(st.booleans()):

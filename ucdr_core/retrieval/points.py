@@ -19,17 +19,17 @@ from ucdr_core.retrieval.inputs import PIECE
 
 SCALED_BEYOND = 20  # sizes from 2^-20 to 2^20 are left as they are
 DOUBLE_BITS = 53
-# Bits of the squared length of whole-numbered points.  Euclidean: the sums in a product fit into float32's 24.  Cosine:
-# so do they, and p^2 / |g|^2 of two such points, if they differ, do so by 2^-48 of their size or more.
-EXACT_BITS = {"euclidean": 24, "cosine": 16}
+# Bits of the squared length of whole-numbered points up to which products need no rounding, in single precision too up
+# to the first.  For the cosine p^2 / |g|^2 of two such points then differ by 2^-48 of their size, or not at all.
+EXACT_SINGLE, EXACT_BITS = 24, {"euclidean": 50, "cosine": 16}
 FINEST_BITS = 24  # how much smaller than the largest number the unit may be
 
 
 class Points:
     """Turns rows (n, d) of either side into points (n, d) float64.
 
-    exact  whether the points are whole numbers whose products need no rounding; for the cosine too they are then not of
-           length 1
+    exact_bits  where the points are whole numbers whose products need no rounding, the bits of their largest squared
+                length; else 0.  For the cosine they are then not of length 1
 
     Raises ValueError where one side has whole numbers that float64 cannot hold, and the other has others.
     """
@@ -45,8 +45,9 @@ class Points:
             self._exponent = exponent if abs(exponent) > SCALED_BEYOND else 0
             centre = _centre(np.ldexp(low, -self._exponent), np.ldexp(high, -self._exponent))
             self._centre = centre if centre.any() else None
-        self._unit = None if _has_long(sides, 0 if self._offset is None else self._offset) else self._find_unit(sides)
-        self.exact = self._unit is not None
+        self._unit, self.exact_bits = None, 0
+        if not _has_long(sides, 0 if self._offset is None else self._offset):
+            self._find_unit(sides)
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
         values = self._placed(rows)
@@ -73,8 +74,8 @@ class Points:
         values = self.values(rows)
         return bool((scaled == self._scaled(rows)).all() and (np.ldexp(scaled, self._exponent) == values).all())
 
-    def _find_unit(self, sides: tuple[np.ndarray, np.ndarray]) -> np.floating | float | None:
-        """The number of which every coordinate is a small whole multiple; None where there is none."""
+    def _find_unit(self, sides: tuple[np.ndarray, np.ndarray]) -> None:
+        """Sets the number of which every coordinate is a small whole multiple, if there is one."""
         size = np.concatenate([np.abs(self._placed(side[:64])).ravel() for side in sides])
         smallest, largest = size[size > 0].min(initial=np.inf), size.max()
         if largest == 0:
@@ -89,13 +90,15 @@ class Points:
             with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
                 multiples = placed / unit
             if not (np.rint(multiples) == multiples).all() or np.abs(multiples).max() > 2**48:
-                return None
+                return
             if not self._is_kept(part, placed):
-                return None
+                return
             bits |= int(np.bitwise_or.reduce(np.abs(multiples).astype(np.int64), axis=None))
             square = max(square, float(np.square(multiples).sum(axis=1).max()))
         common = (bits & -bits) or 1  # no bit below this one is set anywhere
-        return unit * common if square / common**2 < 2 ** EXACT_BITS[self.distance] else None
+        exact_bits = max(1, int(square / common**2).bit_length())
+        if exact_bits <= EXACT_BITS[self.distance]:
+            self._unit, self.exact_bits = unit * common, exact_bits
 
 
 def unit_rows(values: np.ndarray) -> np.ndarray:

@@ -27,12 +27,13 @@ import torch
 
 from ucdr_core.retrieval.exact import nearness
 from ucdr_core.retrieval.inputs import PIECE
-from ucdr_core.retrieval.points import Points
+from ucdr_core.retrieval.points import EXACT_SINGLE, Points
 
 SINGLE, DOUBLE = 2.0**-24, 2.0**-53  # the largest relative error of one rounding
 SAFETY = 1.5
 TINY = 2.0**-120  # more than a float32 loses that becomes too small to be normal
 MANY = 1 / 8  # of the keys: if more are near, products are computed in double precision
+OVERLAPS = 16  # windows beyond its first in which an item is looked for, before it counts as near
 TILE = 65_536  # scores whose keys stay in a core's cache while they are sorted and searched
 
 
@@ -92,14 +93,15 @@ class Ranks:
         values = points(gallery[order])
         square, length_4 = np.einsum("nd,nd->n", values, values), _lengths_4(values)
         self._longest = float(np.sqrt(square.max()))
-        # Euclidean: q.g - |g|^2 / 2 falls as |q - g| grows; less what is common to all, so that scores are small.
-        lift = (square - np.rint((square.min() + square.max()) / 2)) / 2 * (points.distance == "euclidean")
+        # Euclidean: q.g - |g|^2 / 2 falls as |q - g| grows; less what most have in common, so that scores are small.
+        lift = (square - np.rint(np.median(square))) / 2 * (points.distance == "euclidean")
         self._items, self._square, self._lift, self._length_4 = (
             torch.from_numpy(each).to(device) for each in (values, square, lift, length_4)
         )
         self._shuffled = torch.from_numpy(np.random.default_rng(0).permutation(values.shape[1])).to(device)
+        single = single and not points.exact_bits > EXACT_SINGLE
         self._single = self._items.float()[:, self._shuffled] if single else None
-        self._number_bits = 0 if points.exact else len(values).bit_length()
+        self._number_bits = 0 if points.exact_bits else len(values).bit_length()
         self._number_mask = (1 << self._number_bits) - 1
         self._numbers = torch.arange(len(values), device=device)
         self._memory = threading.local()  # fresh memory costs more than what is done with it
@@ -115,7 +117,7 @@ class Ranks:
             out = self._kept(f"products {kind}", len(rows), len(items), kind)
         products = _product(left, items, out)
         off = np.zeros(len(rows))
-        if not self._points.exact:
+        if not self._points.exact_bits:
             length = np.sqrt(np.einsum("bd,bd->b", values, values))
             off = 4 * (values.shape[1] + 4) * DOUBLE * (length + self._longest) * self._longest + TINY**2
         off, length_4 = (torch.from_numpy(each[:, None]).to(self._device) for each in (off, _lengths_4(values)))
@@ -136,7 +138,7 @@ class Ranks:
         bound = self._bound(block, relevant.abs())
         places = self._places(block.products, relevant - bound, relevant + bound, first, last)
         ahead = len(self._items) - places.high
-        if self._points.exact:  # what is near is equal
+        if self._points.exact_bits:  # what is near is equal
             return _counts(relevant, ahead, len(self._items) - places.low)
         if len(places.numbers) > MANY * block.products.numel() and block.products.dtype == torch.float32:
             self._single = None  # so it will be for the next block
@@ -158,7 +160,9 @@ class Ranks:
             lift, square = lift.numpy(), square.numpy()
         if self._points.distance == "euclidean":
             products -= lift
-        elif self._points.exact:  # p |p| / |g|^2 has the cosine's order, and one rounding: what is equal stays equal
+        elif (
+            self._points.exact_bits
+        ):  # p |p| / |g|^2 has the cosine's order, and one rounding: what is equal stays equal
             products *= abs(products)
             products /= square.clip(1)
         return products
@@ -166,7 +170,7 @@ class Ranks:
     def _bound(self, block: Block, size: torch.Tensor, items=None, rows=None) -> torch.Tensor:
         """How far a key may be from the true score, of that size: of any item, (B, R), or of these, (T,), of rows."""
         bound = block.off if rows is None else block.off[rows, 0]
-        if block.products.dtype == torch.float32 and not self._points.exact:
+        if block.products.dtype == torch.float32 and not self._points.exact_bits:
             dimension = self._items.shape[1]
             share = SAFETY * SINGLE * (dimension**0.5 + 4)
             if items is None:
@@ -306,26 +310,35 @@ def _edges(relevant: torch.Tensor) -> torch.Tensor:
 
 
 def _apart(relevant: torch.Tensor, near: _Near) -> torch.Tensor:
-    """How far each is from the nearest relevant score of its row, (T,)."""
+    """How far each is at least from the nearest relevant score of its row, (T,)."""
     edges, place, moving = _edges(relevant), near.window.clone(), torch.arange(len(near.row), device=relevant.device)
-    while len(moving):  # to the first that is not below; few go on, where windows overlap
+    for _ in range(OVERLAPS):  # to the first that is not below; few go on, where windows overlap
         moving = moving[edges[place[moving]] < near.scores[moving]]
+        if not len(moving):
+            break
         place[moving] += 1
-    return torch.minimum((edges[place] - near.scores).abs(), (edges[place - 1] - near.scores).abs())
+    apart = torch.minimum((edges[place] - near.scores).abs(), (edges[place - 1] - near.scores).abs())
+    apart[moving] = 0
+    return apart
 
 
 def _near_ahead(relevant: torch.Tensor, near: _Near) -> tuple[torch.Tensor, torch.Tensor]:
     """How many near items score more than each relevant one, from their windows on, and how many as much, (B, R)."""
     edges, window, scores = _edges(relevant), near.window, near.scores
-    ahead, within = torch.zeros_like(edges, dtype=torch.int64), torch.zeros_like(edges, dtype=torch.int64)
+    following = torch.arange(1, len(edges) + 1, device=edges.device)
+    if (relevant.diff(dim=1) == 0).any():  # the first that is not equal
+        last = torch.where(edges[1:] != edges[:-1], following[:-1], len(edges))
+        following[:-1] = last.flip(0).cummin(0).values.flip(0)
+    ahead, within = (torch.zeros(len(edges) + 1, dtype=torch.int64, device=edges.device) for _ in range(2))
     while len(window):
         some = (scores >= edges[window]).nonzero()[:, 0]
         window, scores = window[some], scores[some]
-        one = torch.ones_like(window)
-        within.index_add_(0, window, one)
-        ahead.index_add_(0, window, one * (scores > edges[window]))
-        window = window + 1
-    return tuple(count.view(len(relevant), -1)[:, :-1] for count in (ahead, within))
+        beyond, one, more = following[window], torch.ones_like(window), (scores > edges[window]).long()
+        for count, step in ((within, one), (ahead, more)):  # begins to count here, and no longer counts there
+            count.index_add_(0, window, step)
+            count.index_add_(0, beyond, -step)
+        window = beyond
+    return tuple(count[:-1].cumsum(0).view(len(relevant), -1)[:, :-1] for count in (ahead, within))
 
 
 def _above(scores: torch.Tensor, edges: torch.Tensor, or_equal: bool = False) -> torch.Tensor:
