@@ -7,7 +7,6 @@ import fcntl
 import hashlib
 import http.client
 import json
-import lzma
 import os
 import re
 import shutil
@@ -40,7 +39,6 @@ DAMAGED = (  # what the standard library's readers raise on archives that were a
     zipfile.BadZipFile,
     tarfile.TarError,
     zlib.error,
-    lzma.LZMAError,
     struct.error,
     EOFError,
     ValueError,
@@ -371,14 +369,22 @@ def unpack(file: Path, folder: Path) -> None:
 @contextmanager
 def _opened(file: Path) -> Iterator[Iterator[Member]]:
     """The files of an archive.  Raises DataError for another kind of file, and for a member that is no plain one."""
-    if tarfile.is_tarfile(file):
-        with tarfile.open(file) as pack:
+    with open(file, "rb") as stream:
+        start = stream.read(6)
+    # Not by LZMA: a few bytes of it make Python take 4 GB, and no data set is packed so.
+    mode = "r:gz" if start.startswith(b"\x1f\x8b") else "r:bz2" if start.startswith(b"BZh") else "r:"
+    try:
+        pack_or_none = tarfile.open(file, mode)  # type: ignore[call-overload]
+    except tarfile.ReadError:
+        pack_or_none = None
+    if pack_or_none is not None:
+        with pack_or_none as pack:
             yield _of_tar(pack, file)
     elif zipfile.is_zipfile(file):
         with zipfile.ZipFile(file) as pack:
             yield _of_zip(pack, file)
     else:
-        raise DataError(f"{file} is no .zip or .tar archive; delete it, or unpack it by hand")
+        raise DataError(f"{file} is no .zip, .tar, .tar.gz or .tar.bz2 archive; delete it, or unpack it by hand")
 
 
 def _of_tar(pack: tarfile.TarFile, file: Path) -> Iterator[Member]:
@@ -408,6 +414,8 @@ def _of_zip(pack: zipfile.ZipFile, file: Path) -> Iterator[Member]:
             raise _refusal(file, info.filename, "is a link or a special file")
         if info.flag_bits & 1:
             raise _refusal(file, info.filename, "is encrypted")
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2):
+            raise _refusal(file, info.filename, "is compressed in a way that is not read")
         if not info.is_dir():
             yield Member(info.filename, info.file_size, lambda info=info: pack.open(info))  # type: ignore[misc]
 
