@@ -1,11 +1,16 @@
-"""Metrics against a plain loop, against scikit-learn, against hand-worked rankings, and under the tie rule."""
+"""Metrics against a plain loop, scikit-learn, hand-worked rankings and exact fractions, and under the tie rule."""
+
+from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
 from ucdr_core import evaluate
-from ucdr_core.retrieval import METRICS
+from ucdr_core.retrieval import METRICS, exact, metrics
 
 # Sums of at most some thousand float64 terms, in another order.
 CLOSE = {"atol": 1e-10, "rtol": 0}
@@ -217,3 +222,205 @@ def test_wrong_arrays_are_named(change, message):
     }
     with pytest.raises(ValueError, match=message):
         evaluate(arrays["q"], arrays["ql"], arrays["g"], arrays["gl"], arrays["distance"])
+
+
+# ------------------------------------------------------------------------------------------------ every finite input
+
+
+def fraction(value) -> Fraction:
+    return Fraction(*value.as_integer_ratio()) if isinstance(value, np.floating) else Fraction(int(value))
+
+
+def exact_distance(query, item, distance):
+    """Smaller is nearer: the squared distance, or the negative of the squared cosine with its sign."""
+    if distance == "euclidean":
+        return sum((q - g) ** 2 for q, g in zip(query, item))
+    product, square = sum(q * g for q, g in zip(query, item)), sum(g * g for g in item)
+    return -product * abs(product) / square if square else Fraction(0)
+
+
+def compare_exactly(q, ql, g, gl, distance):
+    """Both arithmetics against the loop over distances that are fractions."""
+    queries, items = ([[fraction(value) for value in row] for row in np.asarray(rows)] for rows in (q, g))
+    both = [evaluate(q, ql, g, gl, distance, arithmetic=arithmetic) for arithmetic in ("float64", "float32")]
+    for i, query in enumerate(queries):
+        keys = [exact_distance(query, item, distance) for item in items]
+        order = sorted(range(len(keys)), key=keys.__getitem__)
+        place = {key: number for number, key in enumerate(sorted(set(keys)))}
+        expected = loop([int(gl[n] == ql[i]) for n in order], [place[keys[n]] for n in order], 200)
+        for scores in both:
+            for name in METRICS:
+                np.testing.assert_allclose(scores.per_query[name][i], expected[name], err_msg=name, **CLOSE)
+
+
+def spread(random, low, high):
+    """Numbers of sizes from 10^low to 10^high, by row."""
+    return lambda n: random.standard_normal((n, 6)) * 10.0 ** random.integers(low, high + 1, (n, 1))
+
+
+def whole(random, low, high, kind=np.int64):
+    return lambda n: random.integers(low, high, (n, 6), kind, endpoint=True)
+
+
+ROWS = {
+    "offset 1e8": lambda r: lambda n: r.standard_normal((n, 6)) + 1e8,
+    "offset 3,000 in float32": lambda r: lambda n: (r.standard_normal((n, 6)) + 3000).astype(np.float32),
+    "offset 1e15, all but one row": lambda r: lambda n: np.vstack([np.ones(6), r.standard_normal((n - 1, 6)) + 1e15]),
+    "float16": lambda r: lambda n: (r.standard_normal((n, 6)) + 100).astype(np.float16),
+    "long double": lambda r: lambda n: r.standard_normal((n, 6)).astype(np.longdouble) / 3 + np.longdouble(10) ** 12,
+    "1e160": lambda r: spread(r, 160, 160),
+    "1e307": lambda r: lambda n: r.uniform(-1, 1, (n, 6)) * 1.7e308,
+    "1e-170": lambda r: spread(r, -170, -170),
+    "below normal": lambda r: spread(r, -312, -312),
+    "1e160 and 1e-170": lambda r: spread(r, -170, 160),
+    "int8": lambda r: whole(r, -128, 127, np.int8),
+    "uint8": lambda r: whole(r, 0, 255, np.uint8),
+    "above 2^24": lambda r: whole(r, 2**40, 2**40 + 9),
+    "above 2^53": lambda r: whole(r, 2**62, 2**62 + 9),
+    "the whole range": lambda r: whole(r, -(2**63), 2**63 - 1),
+    "uint64": lambda r: whole(r, 2**64 - 9, 2**64 - 1, np.uint64),
+    "bool": lambda r: lambda n: r.random((n, 6)) < 0.5,
+    "codes times 0.1": lambda r: lambda n: r.integers(0, 2, (n, 6)) * 0.1,
+    "one decimal": lambda r: lambda n: r.standard_normal((n, 6)).round(1),
+    "parallel": lambda r: lambda n: np.outer(r.integers(1, 9, n), np.ones(6)) * r.integers(1, 3, (n, 6)),
+    "same numbers in another order": lambda r: (
+        lambda n: np.array([r.permutation([0.1, 0.2, 0.3, 1, 1, 7]) for _ in range(n)])
+    ),
+    "zeros": lambda r: lambda n: r.standard_normal((n, 6)) * (r.random((n, 1)) < 0.6),
+    "constant": lambda r: lambda n: np.full((n, 6), 7.3),
+    "last digit": lambda r: lambda n: 1 + r.integers(0, 3, (n, 6)) * 2.0**-52,
+}
+
+
+@pytest.mark.parametrize("distance", ["euclidean", "cosine"])
+@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.filterwarnings("error")
+def test_ranks_are_those_of_exact_arithmetic(random, name, distance):
+    rows = ROWS[name](random)
+    compare_exactly(rows(3), random.integers(0, 2, 3), rows(30), np.arange(30) % 2, distance)
+
+
+@pytest.mark.parametrize("distance", ["euclidean", "cosine"])
+def test_kinds_of_both_sides_may_differ(random, distance):
+    q, g = random.integers(-9, 9, (3, 4)).astype(np.int8), random.integers(0, 9, (30, 4)).astype(np.uint64)
+    compare_exactly(q, [0, 1, 0], g, np.arange(30) % 2, distance)
+    compare_exactly(q, [0, 1, 0], g.astype(np.float32) / 3, np.arange(30) % 2, distance)
+
+
+numbers_of_any_size = st.one_of(
+    st.integers(-3, 3).map(float), st.floats(-10, 10), st.floats(allow_nan=False, allow_infinity=False)
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.lists(numbers_of_any_size, min_size=2, max_size=2), min_size=3, max_size=12), st.booleans())
+def test_any_small_gallery_is_ranked_exactly(rows, cosine):
+    rows = np.array(rows)
+    compare_exactly(rows[:1], [0], rows[1:], np.arange(len(rows) - 1) % 2, "cosine" if cosine else "euclidean")
+
+
+@pytest.mark.parametrize("distance", ["euclidean", "cosine"])
+@pytest.mark.parametrize("offset", [0, 1000, 3000])
+def test_single_precision_ranks_as_double_where_near_ties_abound(random, distance, offset):
+    """Of 3,000 items with scores in a narrow range hundreds are too near for a float32."""
+    centres = random.standard_normal((5, 24))
+    ql, gl = random.integers(0, 5, 40), random.integers(0, 5, 3000)
+    q, g = (centres[labels] + random.standard_normal((len(labels), 24)) + offset for labels in (ql, gl))
+    q, g = q.astype(np.float32), g.astype(np.float32)
+    double, single = (evaluate(q, ql, g, gl, distance, arithmetic=name) for name in ("float64", "float32"))
+    for name in METRICS:
+        np.testing.assert_array_equal(single.per_query[name], double.per_query[name])
+    if distance == "euclidean" and offset:
+        near = evaluate(q - np.float32(offset), ql, g - np.float32(offset), gl)  # these differences are exact
+        np.testing.assert_array_equal(near.per_query["map_all"], single.per_query["map_all"])
+
+
+def test_lengths_that_differ_widely_are_ranked_in_double(random):
+    q, g = random.standard_normal((20, 8)), random.standard_normal((2000, 8)) * np.exp(4 * random.random((2000, 1)))
+    ql, gl = random.integers(0, 4, 20), random.integers(0, 4, 2000)
+    double, single = (evaluate(q, ql, g, gl, arithmetic=name) for name in ("float64", "float32"))
+    np.testing.assert_array_equal(single.per_query["map_all"], double.per_query["map_all"])
+
+
+def test_threads_do_not_change_the_result(random, monkeypatch):
+    arguments = random.standard_normal((90, 6)), np.arange(90) % 7, random.standard_normal((800, 6)), np.arange(800) % 7
+    alone = evaluate(*arguments)
+    monkeypatch.setattr(metrics, "SINGLE_FROM", 1)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        together = evaluate(*arguments, block_mb=1)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    for name in METRICS:
+        np.testing.assert_allclose(together.per_query[name], alone.per_query[name], **CLOSE)
+
+
+def test_many_near_ties_are_told_apart_by_differences(random, monkeypatch):
+    """Where there are too many for whole numbers the same squares in another order still tie."""
+    monkeypatch.setattr(exact, "EXACT_AT_MOST", 0)
+    for name in ("same numbers in another order", "constant", "offset 1e8", "1e307"):
+        rows = ROWS[name](random)
+        compare_exactly(rows(3), [0, 1, 0], rows(30), np.arange(30) % 2, "euclidean")
+
+
+def test_tensors_of_every_kind_are_read(random):
+    g, gl = random.integers(-8, 8, (30, 4)), np.arange(30) % 3
+    expected = evaluate(g[:3], gl[:3], g, gl)
+    for kind in (torch.bfloat16, torch.float16, torch.float64, torch.int8):
+        tensor = torch.from_numpy(g).to(kind).requires_grad_(kind.is_floating_point)
+        assert evaluate(tensor[:3], torch.from_numpy(gl[:3]), tensor, torch.from_numpy(gl)).mean == expected.mean
+
+
+@pytest.mark.parametrize(
+    "query, gallery, relevant",
+    [
+        (np.array([2**53 + 1]), np.array([2**53, 2**53 + 1], np.uint64), 1),
+        (np.array([2**64 - 1], np.uint64), np.array([-1, 0]), 0),
+        (np.array([2.0**53]), np.array([2**53 + 1, 2**53]), 1),
+        (np.array([True]), np.array([1, 2]), 1),
+        ([1], [Fraction(1), 2], 1),
+        (["a"], ["a\0", "a "], 0),
+        (["a\0"], ["a\0", "a"], 1),
+        (np.array([b"cat"]), np.array(["cat", "dog"]), 1),
+        (np.array([b"\xff"]), np.array([b"\xff", b"\xfe"]), 1),
+        (["b'cat'"], np.array([b"cat", b"dog"], object), 0),
+    ],
+)
+def test_labels_are_equal_as_values_are(query, gallery, relevant):
+    """Distances 1 and 2: the second is relevant, or the first, or none."""
+    scores = evaluate(np.zeros((1, 1)), query, np.array([[1.0], [2.0]]), gallery)
+    assert scores.without_relevant == (1 - relevant)
+
+
+@pytest.mark.parametrize(
+    "labels, message",
+    [
+        ([1, "1", 1, 1], "different kinds"),
+        ([1, None, 1, 1], "must be text or real numbers, not NoneType"),
+        ([1, 2j, 1, 1], "must be text or real numbers, not complex"),
+        ([1, float("nan"), 1, 1], "gallery labels hold NaN"),
+        (np.array([1, np.inf, 1, 1]), "gallery labels hold NaN or infinity"),
+        (np.array([1, 2, 3, 4], "M8[ns]"), r"must be text or real numbers, not datetime64\[ns\]"),
+    ],
+)
+def test_labels_that_cannot_be_compared_are_refused(labels, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate(np.zeros((1, 2)), [1], np.ones((4, 2)), labels)
+
+
+@pytest.mark.parametrize(
+    "embeddings, message",
+    [
+        (np.ones((4, 2), complex), "must be numbers, not complex128"),
+        (np.ones((4, 2), object), "must be numbers, not object"),
+        (np.zeros((4, 2), "M8[s]"), "must be numbers"),
+        (np.ma.masked_equal(np.arange(8.0).reshape(4, 2), 3), "gallery embeddings are masked in part"),
+        ([[1, 2], [3]] * 2, "gallery embeddings are no array"),
+        (np.full((4, 2), 2**62 + 1), "of one side are whole numbers that have more digits"),
+    ],
+)
+def test_embeddings_that_would_not_be_kept_are_refused(embeddings, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate(np.full((1, 2), 0.5), [1], embeddings, [1, 2, 1, 2])

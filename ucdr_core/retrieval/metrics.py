@@ -45,6 +45,9 @@ CUT = 200
 # are the same.
 SINGLE_FROM = 4_000_000
 
+# Queries of a thread's block on the CPU: as many as a product needs to be fast, or as fit into its caches.
+BLOCK_QUERIES, BLOCK_BYTES = 256, 16_000_000
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -84,7 +87,7 @@ def evaluate(
     precision_at  ranks K of `prec_K`
     arithmetic    of the product: "float64", "float32", or "auto": float64 below SINGLE_FROM pairs.  What is too near to
                   be told apart is computed again, so that ranks are the same with either
-    block_mb      memory for one block of scores; default: 128, on a GPU 1,024
+    block_mb      memory for one block of scores; default: 256, on a GPU 1,024
     device        where scores are computed and sorted
 
     Raises ValueError saying which array is wrong and how.
@@ -104,7 +107,7 @@ def evaluate(
         raise ValueError(f"unknown arithmetic {arithmetic!r}; known: {', '.join(ARITHMETICS)}")
     if arithmetic == "auto":
         arithmetic = "float64" if len(queries) * len(gallery) < SINGLE_FROM else "float32"
-    block_mb = block_mb or (1024 if torch.device(device).type == "cuda" else 128)
+    block_mb = block_mb or (1024 if torch.device(device).type == "cuda" else 256)
 
     # Items of one class side by side: a class's relevant scores are then one slice.
     by_class = np.argsort(gallery_codes, kind="stable")
@@ -137,7 +140,11 @@ def evaluate(
     scored = np.flatnonzero(has_relevant)
     scored = scored[np.argsort(query_codes[scored], kind="stable")]
     threads = torch.get_num_threads() if len(queries) * len(gallery) >= SINGLE_FROM else 1
-    size = max(1, block_mb * 1_000_000 // threads // (len(gallery) * 4 + int(np.diff(starts).max()) * 160))
+    bytes_each = len(gallery) * 4 + int(np.diff(starts).max()) * 160
+    size = block_mb * 1_000_000 // threads // bytes_each
+    if torch.device(device).type == "cpu":
+        size = min(size, max(BLOCK_QUERIES, BLOCK_BYTES // bytes_each))
+    size = max(1, size)
     blocks = np.array_split(scored, -(-len(scored) // size)) if len(scored) else []
     with progress_bar(total=len(queries), unit="query", disable=not progress) as bar, _side_by_side(threads) as each:
         bar.update(len(queries) - len(scored))

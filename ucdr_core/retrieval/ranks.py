@@ -153,19 +153,23 @@ class Ranks:
 
     # ------------------------------------------------------------------------------------------------------- scores
 
-    def _scores(self, products, items):
-        """Products (..., n) float64 with some items, tensor or array, made into scores that fall with the distance."""
-        lift, square = self._lift[items], self._square[items]
-        if isinstance(products, np.ndarray):
-            lift, square = lift.numpy(), square.numpy()
+    def _scores(self, products, items, out=None):
+        """Scores (..., n) float64, in the place of the products or in `out`, that fall as the distance grows.
+
+        Tensors or arrays; items of the products: a slice or their numbers.
+        """
+        out = products if out is None else out
+        library, lift, square = torch, self._lift[items], self._square[items]
+        if isinstance(out, np.ndarray):
+            library, lift, square = np, lift.numpy(), square.numpy()
         if self._points.distance == "euclidean":
-            products -= lift
-        elif (
-            self._points.exact_bits
-        ):  # p |p| / |g|^2 has the cosine's order, and one rounding: what is equal stays equal
-            products *= abs(products)
-            products /= square.clip(1)
-        return products
+            library.subtract(products, lift, out=out)
+        elif out is not products:
+            out[:] = products
+        if self._points.distance == "cosine" and self._points.exact_bits:
+            out *= abs(out)  # p |p| / |g|^2 has the cosine's order, and one rounding: what is equal stays equal
+            out /= square.clip(1)
+        return out
 
     def _bound(self, block: Block, size: torch.Tensor, items=None, rows=None) -> torch.Tensor:
         """How far a key may be from the true score, of that size: of any item, (B, R), or of these, (T,), of rows."""
@@ -186,8 +190,7 @@ class Ranks:
     def _keys(self, products, first: int, last: int, keys):
         """Scores (B, N) with the item's number in the last bits, in `keys`; -inf for relevant ones."""
         on_cpu = isinstance(keys, np.ndarray)
-        keys[:] = products
-        self._scores(keys, slice(None))
+        self._scores(products, slice(None), keys)
         if self._number_bits:
             bits = keys.view(np.int64 if on_cpu else torch.int64)
             bits &= ~self._number_mask
