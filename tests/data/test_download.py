@@ -87,7 +87,7 @@ def stalled(server):
     server.send_response_only(200)
     server.send_header("Content-Length", "100")
     server.end_headers()
-    threading.Event().wait(0.5)
+    threading.Event().wait(3.0)
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,7 @@ def address():
 def fetched(address, tmp_path, monkeypatch):
     """Fetches a.zip from a server that answers by the script."""
     monkeypatch.setattr(download, "PAUSES_SECONDS", (0.0, 0.0, 0.0))
-    monkeypatch.setattr(download, "TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(download, "TIMEOUT_SECONDS", 1.0)
 
     def fetch(*script):
         Server.script, Server.asked = list(script), []
