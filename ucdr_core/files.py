@@ -78,6 +78,12 @@ def _reserved(handle: int, size: int) -> bool:
     return True
 
 
+def sha256(path: Path) -> str:
+    """Digest of a file's bytes, 64 hex digits.  Raises OSError."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 class Damaged(ValueError):
     """A file is not what `seal` wrote under its name; the message says how, and does not name it."""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ucdr_core import cli, paths
+from ucdr_core import cli, files, paths
 from ucdr_core.apps import folder
 from ucdr_core.apps.folder import FolderError, made
 
@@ -142,7 +142,7 @@ def test_a_list_that_names_files_elsewhere_deletes_none(tmp_path):
     (tmp_path / "thesis.tex").write_text("mine")
     make(tmp_path / "out", "old")
     listed = json.loads((tmp_path / "out" / folder.LIST).read_text())
-    listed["files"]["../thesis.tex"] = folder.sha256(tmp_path / "thesis.tex")
+    listed["files"]["../thesis.tex"] = files.sha256(tmp_path / "thesis.tex")
     (tmp_path / "out" / folder.LIST).write_text(json.dumps(listed))
     make(tmp_path / "out")
     assert (tmp_path / "thesis.tex").exists()

@@ -6,7 +6,6 @@ nothing else; the former files are then deleted one by one, so that a file that 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -94,19 +93,13 @@ def digests(folder: Path) -> dict[str, str]:
             if path.is_symlink():
                 found[key] = "link"
             elif path.is_file():
-                found[key] = sha256(path)
+                found[key] = files.sha256(path)
             elif not path.is_dir():
                 found[key] = "special file"
         if not names and not file_names and here != folder:
             found[here.relative_to(folder).as_posix()] = "folder"
     found.pop(LIST, None)
     return found
-
-
-def sha256(path: Path) -> str:
-    """Digest of a file's bytes."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _listed(folder: Path, what: str) -> dict[str, str]:

@@ -54,7 +54,7 @@ def digest(repository: Path = paths.REPOSITORY) -> str:
         if path.is_file() and not any(
             part.startswith(".") or part == "__pycache__" for part in path.relative_to(repository).parts
         ):
-            whole.update(path.relative_to(repository).as_posix().encode() + b"\0" + folders.sha256(path).encode())
+            whole.update(path.relative_to(repository).as_posix().encode() + b"\0" + files.sha256(path).encode())
     return whole.hexdigest()
 
 

@@ -93,7 +93,7 @@ class Seen:
     """A file of the folder as it was looked at.
 
     stamp    `manifest.stamp`; -1 where the file had changed so lately that it may change again and have the same
-    content  its bytes' digest in hexadecimal digits (`images.read_contents`)
+    content  its bytes' digest in hexadecimal digits (`images.content_of`)
     why      it is no readable picture; "" where it is indexed
     """
 

@@ -18,7 +18,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from ucdr_core import paths
+from ucdr_core import files, paths
 from ucdr_core.chapters.league.rows import QUESTIONS
 from ucdr_core.chapters.systems import SYSTEMS
 from ucdr_core.chapters.tiers import tier_of
@@ -158,9 +158,7 @@ def measure(jobs: int | None = None, progress: bool = True, systems: tuple[str, 
             }
         )
     file = Path(tolerance.FILE)
-    partial = file.with_suffix(".partial")
-    partial.write_text("[\n" + ",\n".join(json.dumps(line) for line in lines) + "\n]\n")
-    partial.replace(file)
+    files.write(file, "[\n" + ",\n".join(json.dumps(line) for line in lines) + "\n]\n")
     print(f"wrote {file}: {len(lines)} comparisons")
 
 

@@ -156,11 +156,8 @@ def parser_for(verb: str) -> argparse.ArgumentParser:
 # -------------------------------------------------------------------------------------------------------------- errors
 
 
-def explained(error: Exception) -> str | None:
-    """What one line says of an error of the user's world; None for any other, which is ours and shows its traceback.
-
-    The libraries of the errors are imported here, so that `--help` is fast.
-    """
+def refusals() -> tuple[type[Exception], ...]:
+    """The library's own errors of the user's world.  Their modules are imported here, so that `--help` is fast."""
     from ucdr_core.apps.export import ExportError
     from ucdr_core.apps.publish import PublishError
     from ucdr_core.data import DataError
@@ -168,17 +165,12 @@ def explained(error: Exception) -> str | None:
     from ucdr_core.methods import OptionError
     from ucdr_core.methods.backbones import WeightsError
 
-    ours = (
-        argparse.ArgumentTypeError,
-        UsageError,
-        DataError,
-        OptionError,
-        RecordError,
-        WeightsError,
-        ExportError,
-        PublishError,
-    )
-    if isinstance(error, ours):
+    return DataError, OptionError, RecordError, WeightsError, ExportError, PublishError
+
+
+def explained(error: Exception) -> str | None:
+    """What one line says of an error of the user's world; None for any other, which is ours and shows its traceback."""
+    if isinstance(error, (argparse.ArgumentTypeError, UsageError, *refusals())):
         return str(error)
     if isinstance(error, OSError):
         remedy = REMEDIES.get(error.errno or 0, "")
@@ -299,14 +291,18 @@ def picture_path(*suffixes: str) -> Callable[[str], Path]:
     def path(text: str) -> Path:
         file = Path(filled(text))
         if file.suffix.lower() not in suffixes:
-            raise argparse.ArgumentTypeError(f"{text!r} must end in {' or '.join(suffixes)}")
+            listed = f"one of {', '.join(suffixes)}" if len(suffixes) > 1 else suffixes[0]
+            raise argparse.ArgumentTypeError(f"{text!r} must end in {listed}")
         if os.path.lexists(file):
             from PIL import Image
 
             try:
                 Image.open(file).close()
             except OSError:
-                raise argparse.ArgumentTypeError(f"{text!r} is there and is no picture; give another name") from None
+                what = ", but a folder" if file.is_dir() else ""
+                raise argparse.ArgumentTypeError(
+                    f"{text!r} is there and is no picture{what}; give another name"
+                ) from None
         return file
 
     return path

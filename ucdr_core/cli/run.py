@@ -11,14 +11,13 @@ from typing import Any
 from ucdr_core import paths
 from ucdr_core.chapters import paper_recipes
 from ucdr_core.chapters.systems import frozen_defaults
-from ucdr_core.cli import can_write, filled, one_line, only_json, whole_number
+from ucdr_core.cli import can_write, filled, one_line, only_json, refusals, whole_number
 from ucdr_core.data import DataError, Evaluation, Manifest, images, load, protocols
 from ucdr_core.data.published import PUBLISHED
 from ucdr_core.device import usable
-from ucdr_core.evidence.record import RecordError, TrainedRun
+from ucdr_core.evidence.record import TrainedRun
 from ucdr_core.evidence.store import Store
 from ucdr_core.methods import METHODS, OptionError
-from ucdr_core.methods.backbones import WeightsError
 from ucdr_core.training.parallel import ProcessesFailed
 from ucdr_core.training.spec import TrainSpec
 
@@ -226,7 +225,7 @@ def data_notes(spec: TrainSpec) -> list[str]:
 
 def _names_of_user_errors() -> set[str]:
     """The notebook's own errors come by name alone."""
-    kinds, names = [OSError, MemoryError, UnicodeError, DataError, OptionError, RecordError, WeightsError], set()
+    kinds, names = [OSError, MemoryError, UnicodeError, *refusals()], set()
     while kinds:
         kind = kinds.pop()
         names.add(kind.__name__)

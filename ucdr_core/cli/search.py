@@ -10,7 +10,7 @@ from PIL import Image
 
 from ucdr_core import files
 from ucdr_core.apps.search import DamagedIndex, Index, record_of
-from ucdr_core.cli import only_json
+from ucdr_core.cli import can_write, only_json, picture_path
 from ucdr_core.data import DataError, images
 from ucdr_core.data.arrays import written_to
 from ucdr_core.data.manifest import IMAGE_SUFFIXES, left_out_lines, printable
@@ -56,7 +56,9 @@ def add_search(parser) -> None:
     parser.add_argument(
         "--photo", action="store_true", help="the query is a picture like those of the folder, not a drawing"
     )
-    parser.add_argument("--save", type=Path, help="a picture of the query and of the results")
+    parser.add_argument(
+        "--save", type=picture_path(*sorted(IMAGE_SUFFIXES)), help="a picture of the query and of the results"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON list")
     parser.set_defaults(do=_search)
 
@@ -65,7 +67,7 @@ def _search(options) -> None:
     if options.k < 1:
         raise DataError(f"-k must be at least 1, not {options.k}")
     if options.save:
-        _check_save(options.save)
+        can_write(options.save.parent)
     with only_json(options.json):
         if not options.picture.is_file():
             raise DataError(f"there is no picture {printable(options.picture)}")
@@ -87,15 +89,6 @@ def _search(options) -> None:
         with written_to(options.save), files.written(options.save) as partial:
             index.show(hits, query).save(partial, Image.registered_extensions()[options.save.suffix.lower()])
         print(f"saved {printable(options.save)}", file=sys.stderr)
-
-
-def _check_save(path: Path) -> None:
-    if path.suffix.lower() not in IMAGE_SUFFIXES:
-        raise DataError(f"--save {printable(path)}: its name must end in one of {', '.join(sorted(IMAGE_SUFFIXES))}")
-    if path.is_dir():
-        raise DataError(f"--save {printable(path)} is a folder; give the name of a file")
-    with written_to(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def _loaded(folder: Path | None, run: str | None) -> Index:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
 import http.client
 import json
 import os
@@ -296,7 +295,7 @@ def check(file: Path) -> None:
         _write_sum(file, "laid here by hand")
         return
     stated = _stated_sum(file)
-    if stated["bytes"] != file.stat().st_size or stated["sha256"] != _sha256(file):
+    if stated["bytes"] != file.stat().st_size or stated["sha256"] != files.sha256(file):
         raise DataError(
             f"{file} has changed since it was fetched (its SHA-256 differs from {_sum_file(file).name}); delete both "
             "and fetch again"
@@ -320,13 +319,8 @@ def _stated_sum(file: Path) -> dict[str, Any]:
 
 
 def _write_sum(file: Path, url: str) -> None:
-    stated = {"sha256": _sha256(file), "bytes": file.stat().st_size, "url": url}
+    stated = {"sha256": files.sha256(file), "bytes": file.stat().st_size, "url": url}
     files.write(_sum_file(file), json.dumps(stated) + "\n")
-
-
-def _sha256(file: Path) -> str:
-    with open(file, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 # -------------------------------------------------------------------------------------------------------------- unpack

@@ -27,7 +27,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from ucdr_core import data, documents, paths
+from ucdr_core import data, documents, files, paths
 from ucdr_core.data import protocols
 from ucdr_core.methods import Method
 from ucdr_core.options import OptionError
@@ -246,8 +246,7 @@ def record_in(folder: Path) -> dict[str, Any]:
         if name not in FILES:
             raise RecordError(f"{path} names the file {name!r}, which is of no run")
         try:
-            with open(folder / name, "rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
+            found = files.sha256(folder / name)
         except OSError as error:
             raise RecordError(f"{folder / name} is missing or cannot be read ({error.strerror})") from error
         if found != digest:

@@ -7,7 +7,6 @@ have no vector is an error; a split file may give it other words (`"words": {"cr
 
 from __future__ import annotations
 
-import hashlib
 import re
 import zipfile
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ucdr_core import files
 from ucdr_core.data.manifest import DataError
 from ucdr_core.data.splits import unified
 from ucdr_core.methods import wordnet
@@ -232,8 +232,7 @@ def file_digest(path: str | Path) -> str:
 
 @lru_cache(maxsize=32)
 def _file_digest(path: Path, size: int, modified_ns: int) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    return files.sha256(path)[:16]
 
 
 @lru_cache(maxsize=64)
