@@ -115,6 +115,31 @@ def test_an_archive_that_is_larger_than_the_memory_is_refused_before_it_is_read(
     assert peak < 10_000_000
 
 
+@pytest.mark.parametrize(
+    "files, expected",
+    [
+        ({"proc/meminfo": "MemTotal: 9 kB\nMemAvailable: 8 kB\n"}, 8192),
+        ({"memory.max": "max\n", "memory.current": "5\n", "memory.stat": "inactive_file 1\n"}, 8192),
+        ({"memory.max": "4000\n", "memory.current": "1500\n", "memory.stat": "anon 1\ninactive_file 300\n"}, 2800),
+        ({"memory.max": "4000\n", "memory.current": "4100\n", "memory.stat": "inactive_file 0\n"}, 0),
+        (
+            {
+                "memory/memory.limit_in_bytes": "6000\n",
+                "memory/memory.usage_in_bytes": "2500\n",
+                "memory/memory.stat": "total_inactive_file 500\n",
+            },
+            4000,
+        ),
+    ],
+)
+def test_a_container_has_no_more_memory_than_its_limit(tmp_path, files, expected):
+    for name, text in {"proc/meminfo": "MemAvailable: 8 kB\n", **files}.items():
+        file = tmp_path / name if name.startswith("proc") else tmp_path / "sys/fs/cgroup" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    assert evaluate._available_memory(tmp_path) == expected
+
+
 def test_a_directory_that_promises_more_than_there_is_is_refused(tmp_path, capsys):
     """A deflated byte stands for 1,032 at most."""
     size = 80_000_000

@@ -1,6 +1,8 @@
 """Metrics against a plain loop, scikit-learn, hand-worked rankings and exact fractions, and under the tie rule."""
 
 from fractions import Fraction
+from itertools import product
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -239,16 +241,23 @@ def exact_distance(query, item, distance):
     return -product * abs(product) / square if square else Fraction(0)
 
 
+def every_way(*arguments):
+    """Scores in both arithmetics, by a search for each item and by the compiled pass."""
+    for sweep_from in (10**9, 0):
+        with patch.object(metrics, "SWEEP_FROM", sweep_from):
+            yield from (evaluate(*arguments, arithmetic=arithmetic) for arithmetic in ("float64", "float32"))
+
+
 def compare_exactly(q, ql, g, gl, distance):
-    """Both arithmetics against the loop over distances that are fractions."""
+    """Every way against the loop over distances that are fractions."""
     queries, items = ([[fraction(value) for value in row] for row in np.asarray(rows)] for rows in (q, g))
-    both = [evaluate(q, ql, g, gl, distance, arithmetic=arithmetic) for arithmetic in ("float64", "float32")]
+    ways = list(every_way(q, ql, g, gl, distance))
     for i, query in enumerate(queries):
         keys = [exact_distance(query, item, distance) for item in items]
         order = sorted(range(len(keys)), key=keys.__getitem__)
         place = {key: number for number, key in enumerate(sorted(set(keys)))}
         expected = loop([int(gl[n] == ql[i]) for n in order], [place[keys[n]] for n in order], 200)
-        for scores in both:
+        for scores in ways:
             for name in METRICS:
                 np.testing.assert_allclose(scores.per_query[name][i], expected[name], err_msg=name, **CLOSE)
 
@@ -327,19 +336,33 @@ def test_single_precision_ranks_as_double_where_near_ties_abound(random, distanc
     ql, gl = random.integers(0, 5, 40), random.integers(0, 5, 3000)
     q, g = (centres[labels] + random.standard_normal((len(labels), 24)) + offset for labels in (ql, gl))
     q, g = q.astype(np.float32), g.astype(np.float32)
-    double, single = (evaluate(q, ql, g, gl, distance, arithmetic=name) for name in ("float64", "float32"))
-    for name in METRICS:
+    double, *others = every_way(q, ql, g, gl, distance)
+    for name, single in product(METRICS, others):
         np.testing.assert_array_equal(single.per_query[name], double.per_query[name])
     if distance == "euclidean" and offset:
         near = evaluate(q - np.float32(offset), ql, g - np.float32(offset), gl)  # these differences are exact
-        np.testing.assert_array_equal(near.per_query["map_all"], single.per_query["map_all"])
+        np.testing.assert_array_equal(near.per_query["map_all"], double.per_query["map_all"])
 
 
-def test_lengths_that_differ_widely_are_ranked_in_double(random):
-    q, g = random.standard_normal((20, 8)), random.standard_normal((2000, 8)) * np.exp(4 * random.random((2000, 1)))
-    ql, gl = random.integers(0, 4, 20), random.integers(0, 4, 2000)
-    double, single = (evaluate(q, ql, g, gl, arithmetic=name) for name in ("float64", "float32"))
-    np.testing.assert_array_equal(single.per_query["map_all"], double.per_query["map_all"])
+MANY_ROWS = {
+    "float64": lambda x: x,
+    "lengths that differ widely": lambda x: x * np.exp(4 * np.abs(x[:, :1])),
+    "exponential": lambda x: np.exp(3 * x),
+    "sparse": lambda x: np.maximum(x - 1.2, 0).astype(np.float32),
+    "codes": lambda x: (x > 0).astype(np.uint8),
+    "alike in fives": lambda x: np.repeat(x[: len(x) // 5 + 1], 5, axis=0)[: len(x)],
+    "two decimals": lambda x: x.round(2),
+    "close together": lambda x: 1 + x * 1e-12,
+}
+
+
+@pytest.mark.parametrize("distance", ["euclidean", "cosine"])
+@pytest.mark.parametrize("name", MANY_ROWS)
+def test_all_ways_rank_large_galleries_alike(random, name, distance):
+    q, g = (MANY_ROWS[name](random.standard_normal((n, 16))) for n in (12, 4000))
+    double, *others = every_way(q, np.arange(12) % 4, g, np.arange(4000) % 7, distance)
+    for name, other in product(METRICS, others):
+        np.testing.assert_array_equal(other.per_query[name], double.per_query[name])
 
 
 def test_threads_do_not_change_the_result(random, monkeypatch):

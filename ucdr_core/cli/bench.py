@@ -2,27 +2,43 @@
 
 from __future__ import annotations
 
+from ucdr_core.cli import whole_number
+
+
+def _sizes(text: str) -> list[int]:
+    return [whole_number(1)(size) for size in text.split(",")]
+
 
 def add_bench(parser) -> None:
     parser.add_argument("what", choices=["retrieval", "train", "search", "numerics", "tolerance"])
-    parser.add_argument("--queries", type=int, default=92_000, help="retrieval")
-    parser.add_argument("--gallery", type=int, default=54_000, help="retrieval")
-    parser.add_argument("--dimension", type=int, default=512, help="retrieval")
-    parser.add_argument("--sizes", default="10000,100000,1000000", help="search: numbers of vectors, comma-separated")
+    parser.add_argument("--queries", type=whole_number(1), default=92_000, help="retrieval")
+    parser.add_argument("--gallery", type=whole_number(1), default=54_000, help="retrieval")
+    parser.add_argument("--dimension", type=whole_number(1), default=512, help="retrieval")
+    parser.add_argument(
+        "--sizes", type=_sizes, default="10000,100000,1000000", help="search: numbers of vectors, comma-separated"
+    )
     parser.add_argument("--device", help="retrieval, default: cpu; train, default: cuda where there is a GPU")
     parser.add_argument("--backbone", default="se_resnet50", help="train")
-    parser.add_argument("--size-px", type=int, default=224, help="train")
-    parser.add_argument("--batch-size", type=int, default=64, help="train")
-    parser.add_argument("--precision", help="train; default: bfloat16 on a GPU, else float32")
+    parser.add_argument("--size-px", type=whole_number(1), default=224, help="train")
+    parser.add_argument("--batch-size", type=whole_number(1), default=64, help="train")
+    parser.add_argument(
+        "--precision",
+        choices=["float32", "bfloat16", "float64"],
+        help="train; default: bfloat16 on a GPU, else float32",
+    )
     parser.add_argument("--compile", action="store_true", help="train")
-    parser.add_argument("--workers", type=int, default=8, help="train: processes of the straightforward loop")
-    parser.add_argument("--seconds", type=float, default=60, help="train: of each of the three measurements")
+    parser.add_argument(
+        "--workers", type=whole_number(1), default=8, help="train: processes of the straightforward loop"
+    )
+    parser.add_argument("--seconds", type=whole_number(1), default=60, help="train: of each of the three measurements")
     parser.set_defaults(do=_bench)
 
 
 def _bench(options) -> None:
     from ucdr_core.apps import bench
+    from ucdr_core.device import usable
 
+    device = None if options.device is None else usable(options.device)
     if options.what == "tolerance":
         from ucdr_core.apps.tolerance import measure
 
@@ -30,12 +46,12 @@ def _bench(options) -> None:
     elif options.what == "numerics":
         bench.numerics()
     elif options.what == "search":
-        bench.search([int(size) for size in options.sizes.split(",")])
+        bench.search(options.sizes)
     elif options.what == "retrieval":
-        bench.retrieval(options.queries, options.gallery, options.dimension, options.device)
+        bench.retrieval(options.queries, options.gallery, options.dimension, device)
     else:
         bench.train(
-            options.device,
+            device,
             options.backbone,
             options.size_px,
             options.batch_size,

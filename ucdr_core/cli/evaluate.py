@@ -9,7 +9,7 @@ import os
 import sys
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -129,10 +129,26 @@ def _told(what: str) -> Iterator[None]:
         raise DataError(f"{what} ({str(error) or type(error).__name__})") from error
 
 
-def _available_memory() -> int:
-    """Bytes that can be had without swapping."""
+CGROUPS = (  # what a container may have and has, in versions 2 and 1; the cache of files can be given up
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
+)
+
+
+def _available_memory(root: Path = Path("/")) -> int:
+    """Bytes that can be had without swapping, by the machine and by the container's limit."""
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        available = _entries(root / "proc/meminfo")["MemAvailable:"] * 1024
+    except (OSError, ValueError, KeyError):
+        available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for limit, used, given_up in CGROUPS:
+        folder = root / "sys/fs/cgroup"
+        with suppress(OSError, ValueError, KeyError):
+            most, now = (int((folder / name).read_text()) for name in (limit, used))
+            available = min(available, most - now + _entries((folder / used).with_name("memory.stat"))[given_up])
+    return max(0, available)
+
+
+def _entries(path: Path) -> dict[str, int]:
+    """A file of a name and a whole number in each line."""
+    return {name: int(value) for name, value, *_ in map(str.split, path.read_text().splitlines())}

@@ -18,16 +18,20 @@ def nearness(query: np.ndarray, items: np.ndarray, cluster: np.ndarray, distance
 
     0 is the farthest; the same rank where as near.  distance: "euclidean" or "cosine"
     """
-    if items.size > EXACT_AT_MOST:
+    keys, some = np.zeros(len(items), int), np.ones(len(items), bool)
+    if distance == "cosine":  # where no dimension has a part of both the product is 0, as of codes that are sparse
+        some = ((items != 0) & (query != 0)).any(axis=1)
+    if some.sum() * items.shape[1] > EXACT_AT_MOST:
         keys = _by_differences(query, items, distance)
-    else:
-        whole_query, *whole_items = _whole(query[None], items)
+    elif some.any():
+        whole_query, *whole_items = _whole(query[None], items[some])
         if distance == "euclidean":
             exact = [-sum((q - g) ** 2 for q, g in zip(whole_query, item)) for item in whole_items]
         else:
             exact = [_cosine(whole_query, item) for item in whole_items]
-        places = {key: place for place, key in enumerate(sorted(set(exact)))}
-        keys = np.array([places[key] for key in exact], int)
+        places = {key: place for place, key in enumerate(sorted({*exact, 0}))}
+        keys[:] = places[0]
+        keys[some] = [places[key] for key in exact]
     order = np.lexsort((keys, cluster))
     ranks = np.zeros(len(items), int)
     ranks[order[1:]] = np.cumsum(np.diff(keys[order]) != 0)

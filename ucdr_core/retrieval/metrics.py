@@ -26,10 +26,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
+from importlib.util import find_spec
 
 import numpy as np
 import torch
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from ucdr_core.progress import bar as progress_bar
 from ucdr_core.retrieval.inputs import class_codes, embeddings
@@ -44,6 +46,8 @@ CUT = 200
 # From this many query-gallery pairs on the first product is computed in single precision, which is faster.  The ranks
 # are the same.
 SINGLE_FROM = 4_000_000
+# From this many on a CPU uses compiled code (`sweep`), which takes half a second to load.
+SWEEP_FROM = 200_000
 
 # Queries of a thread's block on the CPU: as many as a product needs to be fast, or as fit into its caches.
 BLOCK_QUERIES, BLOCK_BYTES = 256, 16_000_000
@@ -105,9 +109,10 @@ def evaluate(
         raise ValueError(f"precision_at must be ranks from 1 on, not {tuple(precision_at)}")
     if arithmetic not in ARITHMETICS:
         raise ValueError(f"unknown arithmetic {arithmetic!r}; known: {', '.join(ARITHMETICS)}")
+    pairs, on_cpu = len(queries) * len(gallery), torch.device(device).type == "cpu"
     if arithmetic == "auto":
-        arithmetic = "float64" if len(queries) * len(gallery) < SINGLE_FROM else "float32"
-    block_mb = block_mb or (1024 if torch.device(device).type == "cuda" else 256)
+        arithmetic = "float64" if pairs < SINGLE_FROM else "float32"
+    block_mb = block_mb or (256 if on_cpu else 1024)
 
     # Items of one class side by side: a class's relevant scores are then one slice.
     by_class = np.argsort(gallery_codes, kind="stable")
@@ -125,7 +130,8 @@ def evaluate(
     )
     per_query = {name: np.zeros(len(queries)) for name in names}
     has_relevant = starts[query_codes] < starts[query_codes + 1]
-    ranks = Ranks(points, gallery, by_class, arithmetic == "float32", device)
+    sweep = on_cpu and pairs >= SWEEP_FROM and find_spec("numba") is not None
+    ranks = Ranks(points, gallery, by_class, arithmetic == "float32", device, sweep)
 
     def score(members: np.ndarray) -> int:
         """Fills in the values of some queries, in the order of their classes."""
@@ -139,10 +145,10 @@ def evaluate(
 
     scored = np.flatnonzero(has_relevant)
     scored = scored[np.argsort(query_codes[scored], kind="stable")]
-    threads = torch.get_num_threads() if len(queries) * len(gallery) >= SINGLE_FROM else 1
-    bytes_each = len(gallery) * 4 + int(np.diff(starts).max()) * 160
+    threads = torch.get_num_threads() if pairs >= SINGLE_FROM else 1
+    bytes_each = len(gallery) * (4 if sweep else 56) + int(np.diff(starts).max()) * 160
     size = block_mb * 1_000_000 // threads // bytes_each
-    if torch.device(device).type == "cpu":
+    if on_cpu:
         size = min(size, max(BLOCK_QUERIES, BLOCK_BYTES // bytes_each))
     size = max(1, size)
     blocks = np.array_split(scored, -(-len(scored) // size)) if len(scored) else []
@@ -153,6 +159,9 @@ def evaluate(
     return Scores(per_query, len(gallery), int((~has_relevant).sum()), arithmetic)
 
 
+_controller = cache(ThreadpoolController)  # looks through all libraries that are loaded
+
+
 @contextmanager
 def _side_by_side(threads: int) -> Iterator[Callable]:
     """A `map` in so many threads, in each of which the libraries use one."""
@@ -161,7 +170,7 @@ def _side_by_side(threads: int) -> Iterator[Callable]:
         return
     try:
         with (
-            threadpool_limits(1, "blas"),
+            _controller().limit(limits=1, user_api="blas"),
             ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool,
         ):
             yield pool.map
@@ -170,19 +179,21 @@ def _side_by_side(threads: int) -> Iterator[Callable]:
 
 
 def _metrics(counts: Counts, gallery: int, precision_at) -> dict[str, torch.Tensor]:
-    """The counts (B, R) of the relevant items, worst first -> {name: (B,)}."""
-    ahead, within, hits_ahead, hits_within = (count.flip(1).double() for count in counts)
+    """The counts of the relevant items, worst first -> {name: (B,)}."""
+    ahead, within, hits_ahead, hits_within = (count.double() for count in counts)
     relevant = ahead.shape[1]
     precision = hits_within / within
 
     def share(k: int) -> torch.Tensor:
-        """Share of each relevant item's tie group that fits into the first k ranks."""
-        return ((k - ahead) / (within - ahead)).clamp(0, 1)
+        """Share of each relevant item's tie group in the first k ranks, less columns in front where it is 0."""
+        some = relevant - max(1, int((ahead < k).sum(1).max()))
+        return ((k - ahead[:, some:]) / (within - ahead)[:, some:]).clamp(0, 1)
 
     top = share(CUT)
-    hits = top.sum(1)
+    hits, some = top.sum(1), slice(relevant - top.shape[1], None)
     # A group that rank K cuts is closed at K.
-    precision_top = torch.where(within <= CUT, precision, (hits_ahead + top * (hits_within - hits_ahead)) / CUT)
+    cut = (hits_ahead[:, some] + top * (hits_within - hits_ahead)[:, some]) / CUT
+    precision_top = torch.where(within[:, some] <= CUT, precision[:, some], cut)
     total = (top * precision_top).sum(1)
     reachable = min(CUT, relevant)
     result = {
@@ -198,5 +209,5 @@ def _metrics(counts: Counts, gallery: int, precision_at) -> dict[str, torch.Tens
 
 
 def _envelope(precision: torch.Tensor) -> torch.Tensor:
-    """max over later columns, itself included."""
-    return precision.flip(1).cummax(1).values.flip(1)
+    """The largest of ranks that are no better: of earlier columns, itself included."""
+    return precision.cummax(1).values
