@@ -126,7 +126,8 @@ def _told(what: str) -> Iterator[None]:
     except (DataError, MemoryError):
         raise
     except Exception as error:  # zipfile, zlib, lzma, struct, ast and NumPy raise many kinds
-        raise DataError(f"{what} ({str(error) or type(error).__name__})") from error
+        told = str(error).partition(": <ast")[0]  # no object of ours by its address
+        raise DataError(f"{what} ({told or type(error).__name__})") from error
 
 
 CGROUPS = (  # what a container may have and has, in versions 2 and 1; the cache of files can be given up
