@@ -41,6 +41,8 @@ class Range:
         return f"in {left}{self.low}, {self.high}{right}"
 
 
+LONGEST_TEXT = 1000  # of a name or a path
+
 Width = Annotated[int, Range(1, 1 << 14)]  # of a layer, or of what is embedded
 Count = Annotated[int, Range(1, 1 << 20)]
 Share = Annotated[float, Range(0, 1)]
@@ -105,6 +107,8 @@ def checked(value: Any, hint: Any, where: str) -> Any:
         return float(value)
     if isinstance(value, bool) and bool not in allowed or not isinstance(value, allowed):
         raise OptionError(f"{where} must be {_name(hint)}, not {_shown(value)} ({type(value).__name__})")
+    if isinstance(value, str) and len(value) > LONGEST_TEXT:
+        raise OptionError(f"{where} must have at most {LONGEST_TEXT:,} characters, not {len(value):,}")
     return value
 
 
