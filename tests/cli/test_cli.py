@@ -238,6 +238,10 @@ def test_help_needs_no_library():
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
+def test_seconds_of_a_benchmark_may_be_a_fraction():
+    assert cli.parser_for("bench").parse_args(["bench", "train", "--seconds", "0.5"]).seconds == 0.5
+
+
 @pytest.mark.parametrize("when", ["importing", "working"])
 def test_an_interrupt_is_one_line(monkeypatch, capsys, when):
     def interrupted(*_):

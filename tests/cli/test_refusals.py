@@ -47,6 +47,8 @@ REFUSED = [  # arguments, words of the line
     (["bench", "retrieval", "--device", ""], "device '' is not on this machine"),
     (["bench", "retrieval", "--queries", "0"], "--queries: must be at least 1"),
     (["bench", "search", "--sizes", "10,x"], "--sizes: must be a whole number"),
+    (["bench", "train", "--seconds", "0"], "--seconds: must be a number above 0"),
+    (["bench", "train", "--seconds", "nan"], "--seconds: must be a number above 0"),
     (["bench", "train", "--precision", "half"], "--precision: invalid choice"),
     ([*RUN, "--device", "zzz"], "device 'zzz' is not on this machine"),
     ([*RUN, "--device", "cuda:77"], "device 'cuda:77' is not on this machine"),

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
+
 from ucdr_core.cli import whole_number
+from ucdr_core.options import Positive, checked
+
+
+def _seconds(text: str) -> float:
+    try:
+        return checked(float(text), Positive, "it")
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number above 0, not {text[:40]!r}") from None
 
 
 def _sizes(text: str) -> list[int]:
@@ -30,7 +40,7 @@ def add_bench(parser) -> None:
     parser.add_argument(
         "--workers", type=whole_number(1), default=8, help="train: processes of the straightforward loop"
     )
-    parser.add_argument("--seconds", type=whole_number(1), default=60, help="train: of each of the three measurements")
+    parser.add_argument("--seconds", type=_seconds, default=60, help="train: of each of the three measurements")
     parser.set_defaults(do=_bench)
 
 

@@ -92,7 +92,7 @@ def evaluate(
     arithmetic    of the product: "float64", "float32", or "auto": float64 below SINGLE_FROM pairs.  What is too near to
                   be told apart is computed again, so that ranks are the same with either
     block_mb      memory for one block of scores; default: 256, on a GPU 1,024
-    device        where scores are computed and sorted
+    device        where scores are computed
 
     Raises ValueError saying which array is wrong and how.
     """

@@ -108,6 +108,7 @@ class Ranks:
         self._single = torch.from_numpy(narrow).to(device) if single else None
         self._narrow_lift = lift.astype(np.float32)
         self._share, self._least = SAFETY * SINGLE * (values.shape[1] ** 0.5 + 4), values.shape[1] * TINY
+        self._largest_lift, self._largest_4 = float(np.abs(lift).max()), float(length_4.max())
         self._sweep = sweep
         self._memory = threading.local()  # fresh memory costs more than what is done with it
 
@@ -148,11 +149,10 @@ class Ranks:
             self._single = None
             return self.counts(block._replace(products=_product(block.queries, self._items.double())), first, last)
         if not self._points.exact_bits:
-            twins = (relevant.diff(dim=1) <= 2 * block.off).any(1).nonzero()[:, 0]
             close = places.row
             if len(close):
                 close = close[_apart(relevant, places) <= 2 * block.off[close, 0]]
-            for row in torch.cat([close, twins]).unique().tolist():
+            for row in close.unique().tolist():
                 self._settle(block, row, relevant[row], places, first)
         if len(places.row):
             _count(places, relevant)
@@ -175,7 +175,7 @@ class Ranks:
         """How far the score of any item may be from a relevant one of at most that size, and yet be equal, (B, 1)."""
         bound = 2 * block.off
         if block.products.dtype == torch.float32 and not self._points.exact_bits:
-            largest = size + self._lift.abs().max() + block.length_4 * self._length_4.max()
+            largest = size + self._largest_lift + block.length_4 * self._largest_4
             bound = bound + self._share * largest + self._least
         return bound
 
@@ -187,14 +187,16 @@ class Ranks:
 
         products, exact = block.products.numpy(), self._points.exact_bits > 0
         if exact and self._points.distance == "cosine":
-            products = self._scores(block.products.double()).numpy()
+            products = self._scores(block.products).numpy()
             lift = narrow = np.zeros(len(self._items))
         else:
             lift = self._lift.numpy()
             narrow = self._narrow_lift if products.dtype == np.float32 else lift
         single = products.dtype == np.float32
-        share, rounding = self._share * (single and not exact), 8 * (SINGLE if single else DOUBLE)
-        longest = (float(np.abs(lift).max()), float(self._length_4.max()))
+        size = relevant.abs().amax(1, keepdim=True)
+        rounding = 8 * (SINGLE if single else DOUBLE) * (size + self._largest_lift)  # of the pass itself
+        reach = (self._bound(block, size) + rounding).numpy()[:, 0]
+        share = self._share * (single and not exact)
         items, (queries, count) = len(self._items), relevant.shape
         below, ties = (np.zeros((queries, count + 1), np.int64) for _ in range(2))
         doubled, start, found = np.zeros(queries, np.int64), (0, 0), []
@@ -202,8 +204,8 @@ class Ranks:
         while start[0] < queries:
             start = sweep(
                 products, first, last, lift, narrow, self._length_4.numpy(), block.queries.numpy(),
-                block.length_4.numpy()[:, 0], self._items.numpy(), relevant.numpy(), block.off.numpy()[:, 0], share,
-                self._least, rounding, longest, exact, below, ties, doubled, row, item, score, (start[0], 0),
+                block.length_4.numpy()[:, 0], self._items.numpy(), relevant.numpy(), reach, block.off.numpy()[:, 0],
+                share, self._least, exact, below, ties, doubled, row, item, score, (start[0], 0),
             )  # fmt: skip
             if doubled[: start[0]].sum() > MANY * items * start[0]:
                 return None

@@ -24,14 +24,11 @@ def _product(query, item):
 
 @njit(nogil=True, cache=True)
 def _fill(table, relevant, reach, low, scale):
-    """For each step the place of all its items, or -1 less the first that one of them may have.
-
-    reach  (R,) how far an item's score in the pass may be from a relevant one, and yet be equal
-    """
+    """For each step the place of all its items, or -1 less the first that one of them may have."""
     start, count, last = 0, len(relevant), len(table) - 1
     for place in range(count):
-        from_step = min(int((relevant[place] - reach[place] - low) * scale - SLACK), last)
-        to_step = min(int((relevant[place] + reach[place] - low) * scale + SLACK), last)
+        from_step = min(int((relevant[place] - reach - low) * scale - SLACK), last)
+        to_step = min(int((relevant[place] + reach - low) * scale + SLACK), last)
         for step in range(start, from_step):
             table[step] = place
         for step in range(max(start, from_step), to_step + 1):
@@ -43,19 +40,18 @@ def _fill(table, relevant, reach, low, scale):
 
 @njit(nogil=True, cache=True)
 def sweep(
-    products, first, last, lift, narrow_lift, lengths_4, queries, length_4, items, relevant, off, share, least,
-    rounding, longest, exact, below, ties, doubled, close_row, close_item, close_score, start,
+    products, first, last, lift, narrow_lift, lengths_4, queries, length_4, items, relevant, reach, off, share,
+    least, exact, below, ties, doubled, close_row, close_item, close_score, start,
 ):  # fmt: skip
     """Counts items by the place that they have among the relevant ones of their query; returns how far it came.
 
     products      (B, N) of queries and items; those of the relevant items, first to last - 1, become -inf
     lift, narrow_lift, lengths_4  (N,) of the items, see `Ranks`; the second as precise as the products
-    queries, length_4, items      (B, d), (B,), (N, d) in double precision
+    queries, length_4, items      (B, d) and (B,) in double precision, (N, d)
     relevant      (B, R) scores in double precision, ascending
+    reach         (B,) how far an item's score in the pass may be from a relevant one, and yet be equal
     off           (B,) how far a score in double precision may be from the true one
     share, least  the error of a product as a share of its size, and the least; share 0: it is in `off`
-    rounding      the error of the pass itself as a share of the score
-    longest       the largest of |lift| and of lengths_4
     exact         products need no rounding: scores are compared as they are
     below, ties   (B, R + 1) int64 zeros, to be filled: items above so many relevant ones, and +1 and -1 where
                   those that an item ties with begin and end
@@ -69,21 +65,16 @@ def sweep(
     steps, candidates = np.empty(size, np.int32), np.empty(size + 1, np.int32)
     top = narrow_lift.dtype.type(len(table) - 1)
     zero = narrow_lift.dtype.type(0)
-    counts, reach = np.empty(count + 2, np.int64), np.empty(count)
+    counts = np.empty(count + 2, np.int64)
     while row < len(products) and close + size <= len(close_row):
         scores, edges = products[row], relevant[row]
         scores[first:last] = -np.inf
-        for place in range(count):
-            largest = abs(edges[place]) + longest[0]
-            reach[place] = 2 * off[row] + rounding * largest
-            if share > 0:
-                reach[place] += share * (largest + length_4[row] * longest[1]) + least
         widest = max(abs(edges[0]), abs(edges[count - 1]))
-        margin = max(reach[0], reach[count - 1]) + widest * 2.0**-20 + least
+        margin = reach[row] + widest * 2.0**-20 + least
         margin += 4 * (edges[count - 1] - edges[0]) / len(table)  # no relevant score is in reach of the outer steps
         low = edges[0] - margin
         scale = len(table) / (edges[count - 1] + margin - low)
-        _fill(table, edges, reach, low, scale)
+        _fill(table, edges, reach[row], low, scale)
         narrow_low, narrow_scale = narrow_lift.dtype.type(low), narrow_lift.dtype.type(scale)
         for item in range(size):  # in a loop of its own several are computed at once
             step = (scores[item] - narrow_lift[item] - narrow_low) * narrow_scale
