@@ -310,6 +310,17 @@ def test_ranks_are_those_of_exact_arithmetic(random, name, distance):
 
 
 @pytest.mark.parametrize("distance", ["euclidean", "cosine"])
+def test_relevant_items_that_only_rounding_parts_tie(random, distance):
+    """The same numbers in another order are as near to a query of one number: each has the precision of them all, also
+    where no other item is near."""
+    same = np.array([random.permutation([0.1, 0.2, 0.3, 1, 1, 7]) for _ in range(12)]) / 3
+    q = np.full((2, 6), 0.1)
+    others = np.array([random.permutation([0.1, 0.2, 0.3, 1, 1, 9]) for _ in range(5)]) / 3
+    nearer = np.full((5, 6), 0.2) + 0.01 * random.standard_normal((5, 6))
+    compare_exactly(q, [0, 1], np.vstack([same, others, nearer]), [0] * 12 + [1] * 10, distance)
+
+
+@pytest.mark.parametrize("distance", ["euclidean", "cosine"])
 def test_kinds_of_both_sides_may_differ(random, distance):
     q, g = random.integers(-9, 9, (3, 4)).astype(np.int8), random.integers(0, 9, (30, 4)).astype(np.uint64)
     compare_exactly(q, [0, 1, 0], g, np.arange(30) % 2, distance)

@@ -149,10 +149,12 @@ class Ranks:
             self._single = None
             return self.counts(block._replace(products=_product(block.queries, self._items.double())), first, last)
         if not self._points.exact_bits:
+            # Relevant items that tie have the precision of the last of them, whether or not another item is near.
+            twins = (relevant.diff(dim=1) <= 2 * block.off).any(1).nonzero()[:, 0]
             close = places.row
             if len(close):
                 close = close[_apart(relevant, places) <= 2 * block.off[close, 0]]
-            for row in close.unique().tolist():
+            for row in torch.cat([close, twins]).unique().tolist():
                 self._settle(block, row, relevant[row], places, first)
         if len(places.row):
             _count(places, relevant)
